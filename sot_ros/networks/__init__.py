@@ -1,0 +1,1 @@
+"""Networks: tensors in, tensors out, no state between calls. One file per tracker family, and what they share."""

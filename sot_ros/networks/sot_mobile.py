@@ -1,0 +1,120 @@
+"""The network of the default model: a MobileNetV2 trunk, correlation with the template, two joint attention layers.
+
+Trunk: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018, in timm's layers and names.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from sot_ros.networks.heads import CenterHead
+
+STRIDE = 16
+TEMPLATE_SIZE = 128
+SEARCH_SIZE = 256
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Template(NamedTuple):
+    """What is kept of the target: tokens (B, 64, D), and the share (B, 64) of each token's cell that the target fills."""
+
+    tokens: Tensor
+    foreground: Tensor
+
+
+class MobileTrunk(nn.Module):
+    """(B, 3, H, W) RGB in 0..255 -> (B, 224, H/16, W/16): stride 16, and stride 8 folded into channels.
+
+    BatchNorm always runs on its stored statistics, in training too.
+    """
+
+    CHANNELS = 96 + 4 * 32
+
+    def __init__(self):
+        super().__init__()
+        mobilenet = timm.create_model("mobilenetv2_100")
+        self.conv_stem, self.bn1, self.blocks = mobilenet.conv_stem, mobilenet.bn1, mobilenet.blocks[:5]
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn1(self.conv_stem((x - self.mean) / self.std))
+        stride8 = self.blocks[:3](x)
+        stride16 = self.blocks[3:](stride8)
+        return torch.cat([stride16, F.pixel_unshuffle(stride8, 2)], dim=1)
+
+    def train(self, mode: bool = True) -> MobileTrunk:
+        return super().train(False)
+
+
+class SotMobile(nn.Module):
+    """Finds the target of a template in a search region."""
+
+    def __init__(self, dim: int = 128, depth: int = 2, heads: int = 4, head_channels: int = 64):
+        super().__init__()
+        cells, search_cells = (TEMPLATE_SIZE // STRIDE) ** 2, (SEARCH_SIZE // STRIDE) ** 2
+        self.trunk = MobileTrunk()
+        self.project = nn.Linear(MobileTrunk.CHANNELS, dim)
+        self.project_norm = nn.LayerNorm(dim)
+        self.correlation = nn.Linear(cells + 4, dim)
+        self.foreground = nn.Parameter(torch.zeros(2, dim))
+        self.template_position = nn.Parameter(torch.zeros(1, cells, dim))
+        self.search_position = nn.Parameter(torch.zeros(1, search_cells, dim))
+        self.joint = nn.Sequential(*(Block(dim, heads, qkv_bias=True) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim)
+        self.box_head = CenterHead(dim, head_channels)
+        # A random rotation keeps the angles between the trunk's features, so that correlation is of use from the start.
+        nn.init.orthogonal_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+        for table in (self.foreground, self.template_position, self.search_position):
+            nn.init.trunc_normal_(table, std=0.02)
+
+    def embed(self, z: Tensor, extent: Tensor) -> Template:
+        """The template of the targets in the middle of z.
+
+        z (B, 3, 128, 128) is RGB in 0..255; extent (B, 2) the targets' width and height as shares of its side.
+        """
+        return Template(self._tokens(z), _foreground(extent, z.shape[-1] // STRIDE))
+
+    def forward(self, template: Template, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Search regions (B, 3, 256, 256), RGB in 0..255 -> scores, sizes and offsets of `CenterHead`, (B, ., 16, 16)."""
+        z, x = template.tokens, self._tokens(x)
+        fill = template.foreground[..., None]
+        search = x + self.correlation(_correlate(z, x, template.foreground)) + self.search_position
+        z = z + self.template_position + fill * self.foreground[0] + (1 - fill) * self.foreground[1]
+        tokens = self.norm(self.joint(torch.cat([z, search], dim=1))[:, z.shape[1] :])
+        n = SEARCH_SIZE // STRIDE
+        return self.box_head(tokens.transpose(1, 2).unflatten(2, (n, n)))
+
+    def _tokens(self, patch: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, H W / 256, D)."""
+        return self.project_norm(self.project(self.trunk(patch).flatten(2).transpose(1, 2)))
+
+
+def _foreground(extent: Tensor, n: int) -> Tensor:
+    """Share (B, n * n) of each of n x n cells that a centred box covers, whose extent is (B, 2) shares of the side."""
+    edges = torch.linspace(-0.5, 0.5, n + 1, device=extent.device)
+    low, high = -extent[..., None] / 2, extent[..., None] / 2
+    cover = (torch.minimum(high, edges[1:]) - torch.maximum(low, edges[:-1])).clamp(min=0) * n
+    return (cover[:, 1, :, None] * cover[:, 0, None, :]).flatten(1)
+
+
+def _correlate(z: Tensor, x: Tensor, foreground: Tensor) -> Tensor:
+    """Cosine of each search token with every template token, then the mean and maximum over target and background."""
+    cosine = F.normalize(x, dim=-1) @ F.normalize(z, dim=-1).transpose(1, 2)
+    summary = []
+    for share in (foreground[:, None], 1 - foreground[:, None]):
+        summary.append((cosine * share).sum(-1) / share.sum(-1).clamp(min=1e-3))
+        summary.append(((cosine + 1) * share).amax(-1) - 1)
+    return torch.cat([cosine, torch.stack(summary, dim=-1)], dim=-1)
+
+
+def sot_mobile() -> SotMobile:
+    """The shipped default: 128 channels, two joint layers."""
+    return SotMobile()

@@ -1,0 +1,1 @@
+"""The ROS 2 node. The only part of the package that imports rclpy."""

@@ -1,0 +1,49 @@
+"""The default model's pipeline: OSTrack's, with a template that is computed once and a damped change of size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sot_ros.crops import stark_crop, stark_uncrop
+from sot_ros.geometry import Box, clip
+from sot_ros.networks.heads import decode_center, hann_window
+from sot_ros.networks.sot_mobile import SEARCH_SIZE, STRIDE, TEMPLATE_SIZE, Template
+from sot_ros.trackers.base import Estimate, Tracker
+from sot_ros.trackers.settings import setting
+
+TEMPLATE_FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class SotMobileSettings:
+    search_factor: float = setting(4.0, "side of the search region over the square root of the target's area", 2.0, 8.0)
+    window_influence: float = setting(1.0, "weight of the cosine window: 0 leaves scores as they are, 1 multiplies", 0.0, 1.0)
+    size_lr: float = setting(0.35, "share of a change of size taken over in one frame", 0.0, 1.0)
+
+
+class SotMobileTracker(Tracker):
+    """Confidence: the unwindowed score at the chosen place."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.window = hann_window(SEARCH_SIZE // STRIDE).to(self.device)
+
+    def set_template(self, image: np.ndarray, box: Box) -> None:
+        patch, scale = stark_crop(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)
+        extent = torch.tensor([[box.w, box.h]], device=self.device) * scale / TEMPLATE_SIZE
+        self.template: Template = self.network.embed(self.to_device(patch[None]), extent)
+
+    def locate(self, image: np.ndarray) -> Estimate:
+        s = self.settings
+        patch, scale = stark_crop(image, self.box, s.search_factor, SEARCH_SIZE)
+        score, size, offset = (m.float() for m in self.network(self.template, self.to_device(patch[None])))
+        windowed = score * (1 - s.window_influence + s.window_influence * self.window)
+        boxes, index = decode_center(windowed, size, offset)
+        found = stark_uncrop(*boxes[0].tolist(), self.box, SEARCH_SIZE, scale)
+        w, h = (math.exp((1 - s.size_lr) * math.log(a) + s.size_lr * math.log(b)) for a, b in zip(self.box[2:], found[2:], strict=True))
+        self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
+        return Estimate(self.box, float(score.flatten()[index[0]]))

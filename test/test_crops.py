@@ -1,0 +1,57 @@
+"""Crops: what is cut out of a frame, how it is padded, and the way back to the frame."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sot_ros.crops import cut, siamfc_crop, stark_crop, stark_uncrop
+from sot_ros.geometry import Box
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+GREY = (100.4, 100.5, 101.5)
+
+
+def padded_cut(image, x, y, side, size, border):
+    """The plain way: pad the whole image far enough, then slice."""
+    far = 200
+    image = cv2.copyMakeBorder(image, far, far, far, far, cv2.BORDER_CONSTANT, value=border)
+    patch = image[y + far : y + far + side, x + far : x + far + side]
+    return cv2.resize(patch, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+@given(st.integers(-90, 110), st.integers(-90, 110), st.integers(1, 90), st.sampled_from([1, 16, 31]))
+def test_a_cut_equals_slicing_a_padded_image(x, y, side, size):
+    assert np.array_equal(cut(IMAGE, x, y, side, size, GREY), padded_cut(IMAGE, x, y, side, size, GREY))
+
+
+def test_a_cut_leaves_the_image_alone():
+    before = IMAGE.copy()
+    cut(IMAGE, 10, 10, 20, 20, (0, 0, 0))
+    cut(IMAGE, -5, -5, 20, 20, (0, 0, 0))
+    assert np.array_equal(IMAGE, before)
+
+
+def test_a_siamfc_crop_has_its_center_pixel_in_the_middle():
+    patch = siamfc_crop(IMAGE, center=(30, 20), side=11, size=11, border=GREY)
+    assert np.array_equal(patch[5, 5], IMAGE[20, 30])
+
+
+@given(
+    st.floats(-50, 120), st.floats(-50, 100), st.floats(1, 60), st.floats(1, 60), st.floats(1, 5)
+)
+def test_a_stark_crop_goes_back_to_the_box_it_was_cut_around(x, y, w, h, factor):
+    box, size = Box(x, y, w, h), 64
+    patch, scale = stark_crop(IMAGE, box, factor, size)
+    assert patch.shape == (size, size, 3)
+    back = stark_uncrop(0.5, 0.5, w * scale / size, h * scale / size, box, size, scale)
+    assert back == pytest.approx(box)
+
+
+def test_a_stark_crop_never_shows_the_last_row_and_column():
+    white = np.full((40, 40, 3), 255, np.uint8)
+    patch, scale = stark_crop(white, Box(0, 0, 40, 40), factor=1, size=40)
+    assert scale == 1
+    assert patch[:39, :39].min() == 255
+    assert patch[39].max() == patch[:, 39].max() == 0
