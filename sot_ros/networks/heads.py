@@ -35,6 +35,45 @@ class CenterHead(nn.Module):
         return x
 
 
+class CornerHead(nn.Module):
+    """STARK's corner head: two heat maps, whose expectations are the box's top-left and bottom-right corners.
+
+    Names of layers, and with them the keys of the state dict, are those of `Corner_Predictor` in researchmm/Stark.
+    """
+
+    def __init__(self, in_channels: int, channels: int = 256):
+        super().__init__()
+        widths = [in_channels, channels, channels // 2, channels // 4, channels // 8]
+        for corner in ("tl", "br"):
+            for i in range(4):
+                setattr(self, f"conv{i + 1}_{corner}", conv_bn_relu(widths[i], widths[i + 1]))
+            setattr(self, f"conv5_{corner}", nn.Conv2d(widths[4], 1, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, n, n) -> boxes (B, 4) as x1, y1, x2, y2 in shares of the search region's side, and how sharply both
+        corners are found (B,): the smaller of their maps' probability peaks, 0..1."""
+        corners, peaks = zip(*(expected_corner(self._branch(x, name)) for name in ("tl", "br")), strict=True)
+        return torch.cat(corners, dim=1), torch.minimum(*peaks)
+
+    def _branch(self, x: Tensor, name: str) -> Tensor:
+        for i in range(1, 6):
+            x = getattr(self, f"conv{i}_{name}")(x)
+        return x
+
+
+def expected_corner(logits: Tensor, cell_offset: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Heat map (B, 1, n, n) -> its expected place (B, 2) as x, y in shares of the side, and its peak (B,), 0..1.
+
+    A cell stands for the point `cell_offset` cells from its top-left corner: 0 in STARK, 0.5 in STARK-Lightning.
+    """
+    n = logits.shape[-1]
+    probability = logits.flatten(1).softmax(dim=1)
+    at = (torch.arange(n, device=logits.device, dtype=probability.dtype) + cell_offset) / n
+    x = (probability.view(-1, n, n).sum(dim=1) * at).sum(dim=1)
+    y = (probability.view(-1, n, n).sum(dim=2) * at).sum(dim=1)
+    return torch.stack([x, y], dim=1), probability.amax(dim=1)
+
+
 def conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1),

@@ -82,31 +82,33 @@ class Worker:
                     return
                 frame, self._waiting = self._waiting, None
                 commands, self._commands = self._commands, []
-            try:
-                self._process(frame, commands)
-            except ValueError as error:
-                self._logger.error(str(error), throttle_duration_sec=1.0)
-            except Exception as error:
-                if rclpy.ok():  # else it is only that nothing can be published any more
-                    self._logger.error(f"image dropped: {one_line(error)}", throttle_duration_sec=1.0)
-                    self._logger.debug(traceback.format_exc())
+            jobs = [partial(self._look, frame), *commands, partial(self._process, frame)] if frame else commands
+            for job in jobs:
+                self._try(job)
 
-    def _process(self, frame: Frame | None, commands: list[Callable[[], None]]) -> None:
+    def _try(self, job: Callable[[], None]) -> None:
         try:
-            if frame is not None:
-                check(frame.message)
-                self._seen = frame
-        finally:
-            for command in commands:
-                command()
-        if frame is None:
+            job()
+        except ValueError as error:
+            self._logger.error(str(error), throttle_duration_sec=1.0)
+        except Exception as error:
+            if rclpy.ok():  # else it is only that nothing can be published any more
+                self._logger.error(f"image dropped: {one_line(error)}", throttle_duration_sec=1.0)
+                self._logger.debug(traceback.format_exc())
+
+    def _look(self, frame: Frame) -> None:
+        check(frame.message)
+        self._seen = frame
+
+    def _process(self, frame: Frame) -> None:
+        if frame is not self._seen:
             return
-        before = self._session.target
-        if before.state is not State.IDLE and self._started_on is not frame:
+        before = self._session.target.state
+        if before is not State.IDLE and frame is not self._started_on:
             self._session.update(frame.image, frame.time)
         target = self._session.target
         self._answer(frame, target)
-        if target.state is not before.state:
+        if target.state is not before:
             self._logger.info(f"target {target.target_id}: {target.state.name}, confidence {target.confidence:.2f}")
 
     def _start(self, box: Box) -> None:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN as IMAGENET_MEAN
+from timm.data import IMAGENET_DEFAULT_STD as IMAGENET_STD
 from torch import Tensor, nn
 
 from sot_ros.geometry import Box, check_box
@@ -74,6 +76,11 @@ class Tracker(ABC):
     def to_device(self, patches: np.ndarray) -> Tensor:
         """(B, H, W, 3) uint8 patches as a float (B, 3, H, W) tensor in 0..255 on the tracker's device."""
         return torch.from_numpy(patches).to(self.device).permute(0, 3, 1, 2).float()
+
+    def to_normalized(self, patches: np.ndarray) -> Tensor:
+        """(B, H, W, 3) uint8 patches as float (B, 3, H, W), less ImageNet's mean and over its deviation."""
+        x = self.to_device(patches) / 255
+        return (x - x.new_tensor(IMAGENET_MEAN).view(3, 1, 1)) / x.new_tensor(IMAGENET_STD).view(3, 1, 1)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
