@@ -76,6 +76,7 @@ mend_wheels() {
   numpy=$(.venv/bin/python -c 'import numpy; print(numpy.get_include())')
   sed -E -i "s#/opt/python/[^;\"]*/site-packages/numpy/_core/include#$numpy#g; s#/opt/python/[^;\"]*/include/python[0-9.]+#$headers#g" \
     .venv/share/*/cmake/*__rosidl_generator_pyExport.cmake
+  touch .venv/local_setup.sh  # colcon warns of a prefix that has none
 }
 
 build_workspace() {

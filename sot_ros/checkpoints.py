@@ -46,29 +46,46 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(network: nn.Module, path: str | Path, names: Mapping[str, str], model: str) -> None:
+class MisfitError(ValueError):
+    """A file whose tensors are not those of the network."""
+
+
+def load_weights(
+    network: nn.Module, path: str | Path, names: Mapping[str, str], unused: tuple[str, ...], model: str
+) -> None:
     """Fill `network` from a file, with prefixes of the file's names replaced as `names` says.
 
-    Raises ValueError that lists the tensors which are missing, left over or of another shape; `model` is the name
-    that the message uses. Counters of BatchNorm may be missing: files from before PyTorch 0.4.1 have none.
+    Raises MisfitError that lists the tensors which are missing, left over or of another shape; `model` is the name
+    that the message uses. Tensors named in `unused` are passed over, as `misfit` says.
     """
     state = rename(read_state_dict(path), names)
+    if problems := misfit(state, network, unused):
+        raise MisfitError(f"weights file {path} does not fit {model}: {'; '.join(problems)}")
+    known = network.state_dict().keys()
+    network.load_state_dict({name: tensor for name, tensor in state.items() if name in known}, strict=False)
+
+
+def misfit(state: Mapping[str, Tensor], network: nn.Module, unused: tuple[str, ...] = ()) -> list[str]:
+    """What keeps a renamed state dict from being the network's: nothing, or what is missing, left over, of another shape.
+
+    Tensors that upstream stores and never reads may be left over: those named in `unused`, where a name that ends
+    with a dot stands for all that begin so. Counters of BatchNorm may be missing: files from before PyTorch 0.4.1
+    have none.
+    """
     expected = network.state_dict()
+    prefixes = tuple(name for name in unused if name.endswith("."))
     missing = [n for n in expected if n not in state and not n.endswith("num_batches_tracked")]
-    left_over = [n for n in state if n not in expected]
-    misfits = [
+    left_over = [n for n in state if n not in expected and n not in unused and not n.startswith(prefixes)]
+    misshapen = [
         f"{n} {tuple(state[n].shape)} instead of {tuple(expected[n].shape)}"
         for n in expected
         if n in state and state[n].shape != expected[n].shape
     ]
-    problems = [
+    return [
         f"{title}: {_some(found)}"
-        for title, found in (("missing", missing), ("left over", left_over), ("of another shape", misfits))
+        for title, found in (("missing", missing), ("left over", left_over), ("of another shape", misshapen))
         if found
     ]
-    if problems:
-        raise ValueError(f"weights file {path} does not fit {model}: {'; '.join(problems)}")
-    network.load_state_dict(state, strict=False)
 
 
 def rename(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

@@ -92,6 +92,7 @@ class Session:
         if self._target.state is State.IDLE:
             return self._target
         last = self._target
+        self.tracker.visible = last.state is State.TRACKING
         estimate = self.tracker.track(image)
         state = self._next_state(estimate.confidence, time)
         if state is State.LOST:

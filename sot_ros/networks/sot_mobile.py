@@ -10,8 +10,10 @@ from typing import NamedTuple
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers import BatchNormAct2d
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sot_ros.networks.heads import CenterHead
 
@@ -31,32 +33,42 @@ class Template(NamedTuple):
 class MobileTrunk(nn.Module):
     """(B, 3, H, W) RGB in 0..255 -> (B, 224, H/16, W/16): stride 16, and stride 8 folded into channels.
 
-    BatchNorm always runs on its stored statistics, in training too.
+    Made from timm's `mobilenetv2_100`, random or trained, with BatchNorm folded into the convolutions.
     """
 
     CHANNELS = 96 + 4 * 32
 
-    def __init__(self):
+    def __init__(self, mobilenet: nn.Module | None = None):
         super().__init__()
-        mobilenet = timm.create_model("mobilenetv2_100")
+        mobilenet = (mobilenet or timm.create_model("mobilenetv2_100")).eval()
         self.conv_stem, self.bn1, self.blocks = mobilenet.conv_stem, mobilenet.bn1, mobilenet.blocks[:5]
+        fold_batchnorm(self)
+        self.to(memory_format=torch.channels_last)  # a third faster on CPUs
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn1(self.conv_stem((x - self.mean) / self.std))
-        stride8 = self.blocks[:3](x)
+        x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        stride8 = self.blocks[:3](self.bn1(self.conv_stem(x)))
         stride16 = self.blocks[3:](stride8)
         return torch.cat([stride16, F.pixel_unshuffle(stride8, 2)], dim=1)
 
-    def train(self, mode: bool = True) -> MobileTrunk:
-        return super().train(False)
+
+def fold_batchnorm(network: nn.Module) -> None:
+    """Replace, throughout, each convolution followed by timm's BatchNormAct2d with one convolution and the activation."""
+    children = list(network.named_children())
+    for (name, layer), (next_name, following) in zip(children, children[1:], strict=False):
+        if isinstance(layer, nn.Conv2d) and isinstance(following, BatchNormAct2d):
+            setattr(network, name, fuse_conv_bn_eval(layer, following))
+            setattr(network, next_name, following.act)
+    for _, child in children:
+        fold_batchnorm(child)
 
 
 class SotMobile(nn.Module):
     """Finds the target of a template in a search region."""
 
-    def __init__(self, dim: int = 128, depth: int = 2, heads: int = 4, head_channels: int = 64):
+    def __init__(self, dim: int = 128, depth: int = 2, heads: int = 4, head_channels: int = 48):
         super().__init__()
         cells, search_cells = (TEMPLATE_SIZE // STRIDE) ** 2, (SEARCH_SIZE // STRIDE) ** 2
         self.trunk = MobileTrunk()
@@ -66,7 +78,7 @@ class SotMobile(nn.Module):
         self.foreground = nn.Parameter(torch.zeros(2, dim))
         self.template_position = nn.Parameter(torch.zeros(1, cells, dim))
         self.search_position = nn.Parameter(torch.zeros(1, search_cells, dim))
-        self.joint = nn.Sequential(*(Block(dim, heads, qkv_bias=True) for _ in range(depth)))
+        self.joint = nn.Sequential(*(Block(dim, heads, mlp_ratio=2.0, qkv_bias=True) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
         self.box_head = CenterHead(dim, head_channels)
         # A random rotation keeps the angles between the trunk's features, so that correlation is of use from the start.

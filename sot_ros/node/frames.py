@@ -1,7 +1,7 @@
 """Image messages in, RGB arrays out.
 
-This is a table over cv2.cvtColor, and not cv_bridge, because cv_bridge is missing from pip installations and, where a
-distribution brings it, is built against a NumPy older than torch's. rosbags-image, its stand-in on PyPI, ignores `step`.
+This is a table over cv2.cvtColor, and not cv_bridge, because pip installations have no cv_bridge and the one of a
+distribution may be built against an older NumPy than torch's. rosbags-image, its stand-in on PyPI, ignores `step`.
 """
 
 from __future__ import annotations

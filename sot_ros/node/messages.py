@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from typing import TYPE_CHECKING
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -10,7 +11,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sot_ros.msg import TrackedBox
-from sot_ros.session import Target
+
+if TYPE_CHECKING:  # for cameras and controllers, which need no torch
+    from sot_ros.session import Target
 
 
 def seconds(stamp: Time) -> float:

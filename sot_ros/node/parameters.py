@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from sot_ros.session import Thresholds
 from sot_ros.trackers.models import DEFAULT_MODEL, PRECISIONS, find_model, list_models
@@ -30,10 +31,10 @@ class Row(NamedTuple):
 
 FIXED_WHILE_CONFIGURED = (
     Row("model", DEFAULT_MODEL, f"the tracker, one of: {', '.join(list_models())}"),
-    Row("weights", "", "path of a checkpoint as its authors published it; empty for the weights shipped with the package"),
+    Row("weights", "", "path of a checkpoint as its authors published it; empty for the shipped weights"),
     Row("device", "auto", "cpu, cuda or cuda:1; auto for CUDA where there is one"),
     Row("precision", "fp32", "fp32, fp16 or bf16", choices=tuple(PRECISIONS)),
-    Row("image_transport", "raw", "raw for sensor_msgs/Image, compressed for CompressedImage", choices=("raw", "compressed")),
+    Row("image_transport", "raw", "raw, or compressed for <image>/compressed", choices=("raw", "compressed")),
 )
 NODE_PARAMETERS = (
     *FIXED_WHILE_CONFIGURED,
@@ -48,13 +49,10 @@ def model_parameters(model: str) -> tuple[Row, ...]:
     """The thresholds and settings of a model, with that model's defaults; ValueError for an unknown model."""
     row = find_model(model)
     return (
-        Row("occluded_below", row.occluded_below, "confidence under which a tracked target counts as hidden", 0.0, 1.0),
-        Row("tracking_above", row.tracking_above, "confidence from which a hidden or lost target is tracked again", 0.0, 1.0),
-        Row("coast_s", Thresholds.coast_s, "seconds after which a hidden target counts as lost", 0.0, 3600.0),
-        *(
-            Row(f.name, getattr(row.settings, f.name), **f.metadata)
-            for f in dataclasses.fields(row.settings)
-        ),
+        Row("occluded_below", row.occluded_below, "confidence under which a target counts as hidden", 0.0, 1.0),
+        Row("tracking_above", row.tracking_above, "confidence from which it is tracked again", 0.0, 1.0),
+        Row("coast_s", Thresholds.coast_s, "seconds after which it counts as lost", 0.0, 3600.0),
+        *(Row(f.name, getattr(row.settings, f.name), **f.metadata) for f in dataclasses.fields(row.settings)),
     )
 
 
@@ -75,10 +73,14 @@ def take_overrides(node: Node) -> dict[str, Value]:
 
 
 def declare(node: Node, rows: tuple[Row, ...], given: dict[str, Value]) -> None:
-    """Declare every row, with the value in `given` if it is there; those values are checked first, by `checked`."""
+    """Declare every row, with the value that is taken out of `given`, or else with its default.
+
+    Raises ValueError, before any is declared, for a value that is not accepted.
+    """
     values = {row.name: checked(row, given.get(row.name, row.default)) for row in rows}
     for row in rows:
         node.declare_parameter(row.name, values[row.name], descriptor(row), ignore_override=True)
+        given.pop(row.name, None)
 
 
 def checked(row: Row, value: Any) -> Value:
@@ -95,6 +97,18 @@ def checked(row: Row, value: Any) -> Value:
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
     limits = "" if row.low is None else f" from {row.low:g} to {row.high:g}"
     raise ValueError(f"{row.name} {value!r} refused: {' or '.join(row.choices) or words + limits} is accepted")
+
+
+def accept_whole_numbers(node: Node) -> None:
+    """Let 4 be set where 4.0 is meant, while the node runs. ROS 2 before Jazzy has no hook for that, and refuses it."""
+
+    def to_float(parameter: Parameter) -> Parameter:
+        known = node.get_parameter_or(parameter.name)
+        meant = parameter.type_ is Parameter.Type.INTEGER and known.type_ is Parameter.Type.DOUBLE
+        return Parameter(parameter.name, value=float(parameter.value)) if meant else parameter
+
+    if hasattr(node, "add_pre_set_parameters_callback"):
+        node.add_pre_set_parameters_callback(lambda parameters: list(map(to_float, parameters)))
 
 
 def model_values(model: str, values: dict[str, Value]) -> tuple[Any, Thresholds]:

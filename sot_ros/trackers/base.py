@@ -35,6 +35,8 @@ class Tracker(ABC):
         self.device = device
         self.dtype = dtype
         self._box: Box | None = None
+        self.visible = True
+        """Whether the target was seen on the last frame, as a session says; where not, nothing is learnt from it."""
 
     @property
     def box(self) -> Box | None:
@@ -74,11 +76,11 @@ class Tracker(ABC):
         """Search `image` around `self.box`, set `self.box` to what was found, and report it."""
 
     def to_device(self, patches: np.ndarray) -> Tensor:
-        """(B, H, W, 3) uint8 patches as a float (B, 3, H, W) tensor in 0..255 on the tracker's device."""
+        """(B, H, W, 3) uint8 or float32 patches as a float (B, 3, H, W) tensor in 0..255 on the tracker's device."""
         return torch.from_numpy(patches).to(self.device).permute(0, 3, 1, 2).float()
 
     def to_normalized(self, patches: np.ndarray) -> Tensor:
-        """(B, H, W, 3) uint8 patches as float (B, 3, H, W), less ImageNet's mean and over its deviation."""
+        """(B, H, W, 3) uint8 or float32 patches as float (B, 3, H, W), less ImageNet's mean and over its deviation."""
         x = self.to_device(patches) / 255
         return (x - x.new_tensor(IMAGENET_MEAN).view(3, 1, 1)) / x.new_tensor(IMAGENET_STD).view(3, 1, 1)
 

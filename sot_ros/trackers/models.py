@@ -10,13 +10,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from sot_ros.checkpoints import load_weights
+from sot_ros.checkpoints import MisfitError, load_weights, misfit, read_state_dict, rename
+from sot_ros.networks import ostrack, stark, stark_lightning, swintrack
 from sot_ros.networks.siamfc import SIAMTRACKERS_NAMES, siamfc
 from sot_ros.networks.sot_mobile import sot_mobile
 from sot_ros.trackers.base import Tracker
-from sot_ros.trackers.settings import override
+from sot_ros.trackers.ostrack import OSTrackSettings, OSTrackTracker
+from sot_ros.trackers.settings import Value, override
 from sot_ros.trackers.siamfc import SiamFCSettings, SiamFCTracker
 from sot_ros.trackers.sot_mobile import SotMobileSettings, SotMobileTracker
+from sot_ros.trackers.stark import (
+    StarkLightningSettings,
+    StarkLightningTracker,
+    StarkSettings,
+    StarkSTSettings,
+    StarkSTTracker,
+    StarkTracker,
+)
+from sot_ros.trackers.swintrack import (
+    SwinTrackMotionSettings,
+    SwinTrackMotionTracker,
+    SwinTrackSettings,
+    SwinTrackTracker,
+)
 
 DEFAULT_MODEL = "siamfc"
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -28,17 +44,30 @@ class Model:
     """One row of the table: what builds the model, and where its weights come from."""
 
     tracker: type[Tracker]
-    network: Callable[[], nn.Module]
+    network: Callable[..., nn.Module]
     settings: Any
     published: str
     """Where the authors publish the weights, and the file's name; empty where the package ships them."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Prefixes of tensor names in files of other layouts, and ours."""
+    unused: tuple[str, ...] = ()
+    """Tensors in published files that upstream never reads; a name that ends with a dot stands for all below it."""
+    built_by: tuple[str, ...] = ()
+    """Settings that decide what the network is made of: `network` takes them by name, and they stay as they are."""
     occluded_below: float = 0.3
     """Confidence under which a session takes the target for hidden, unless told otherwise."""
     tracking_above: float = 0.5
     """Confidence from which on a session takes it for visible again."""
 
+    def build(self, settings: Any) -> nn.Module:
+        """The untrained network, as these settings want it."""
+        return self.network(**{name: getattr(settings, name) for name in self.built_by})
+
+
+STARK_FILES = "{}, linked from github.com/researchmm/Stark"
+SWINTRACK_FILES = "the file for {}, from the Google Drive folder linked from github.com/LitingLin/SwinTrack"
+SWINTRACK_MOTION_FILES = "a file of your own training (its authors published no code for the motion token)"
+OSTRACK_FILES = "{}/OSTrack_ep0300.pth.tar, linked from github.com/botaoye/OSTrack"
 
 MODELS: dict[str, Model] = {
     "sot_mobile": Model(SotMobileTracker, sot_mobile, SotMobileSettings(), published=""),
@@ -48,6 +77,92 @@ MODELS: dict[str, Model] = {
         SiamFCSettings(),
         published="siamfc_alexnet_e50.pth, linked from github.com/huanglianghua/siamfc-pytorch",
         names=SIAMTRACKERS_NAMES,
+    ),
+    "stark_s50": Model(
+        StarkTracker,
+        stark.stark_s50,
+        StarkSettings(),
+        published=STARK_FILES.format("stark_s/baseline/STARKS_ep0500.pth.tar"),
+        names=stark.STARK_NAMES,
+        built_by=("head",),
+    ),
+    "stark_st50": Model(
+        StarkSTTracker,
+        stark.stark_st50,
+        StarkSTSettings(),
+        published=STARK_FILES.format("stark_st2/baseline/STARKST_ep0050.pth.tar"),
+        names=stark.STARK_NAMES,
+        built_by=("head",),
+    ),
+    "stark_st101": Model(
+        StarkSTTracker,
+        stark.stark_st101,
+        StarkSTSettings(),
+        published=STARK_FILES.format("stark_st2/baseline_R101/STARKST_ep0050.pth.tar"),
+        names=stark.STARK_NAMES,
+        built_by=("head",),
+    ),
+    "stark_lightning": Model(
+        StarkLightningTracker,
+        stark_lightning.stark_lightning,
+        StarkLightningSettings(),
+        published=STARK_FILES.format("STARKLightningXtrt_ep0500.pth.tar"),
+        names=stark_lightning.LIGHTNING_NAMES,
+    ),
+    "swintrack_tiny": Model(
+        SwinTrackTracker, swintrack.swintrack_tiny, SwinTrackSettings(), published=SWINTRACK_FILES.format("Tiny")
+    ),
+    "swintrack_base": Model(
+        SwinTrackTracker, swintrack.swintrack_base, SwinTrackSettings(), published=SWINTRACK_FILES.format("Base")
+    ),
+    "swintrack_base_384": Model(
+        SwinTrackTracker, swintrack.swintrack_base_384, SwinTrackSettings(), published=SWINTRACK_FILES.format("Base-384")
+    ),
+    "swintrack_tiny_motion": Model(
+        SwinTrackMotionTracker,
+        swintrack.swintrack_tiny,
+        SwinTrackMotionSettings(),
+        published=SWINTRACK_MOTION_FILES,
+        built_by=("motion_boxes", "motion_granularity"),
+    ),
+    "swintrack_base_384_motion": Model(
+        SwinTrackMotionTracker,
+        swintrack.swintrack_base_384,
+        SwinTrackMotionSettings(),
+        published=SWINTRACK_MOTION_FILES,
+        built_by=("motion_boxes", "motion_granularity"),
+    ),
+    "ostrack_256": Model(
+        OSTrackTracker,
+        ostrack.ostrack_256,
+        OSTrackSettings(),
+        published=OSTRACK_FILES.format("vitb_256_mae_32x4_ep300"),
+        unused=ostrack.UNUSED,
+        built_by=("head",),
+    ),
+    "ostrack_256_ce": Model(
+        OSTrackTracker,
+        ostrack.ostrack_256,
+        OSTrackSettings(elimination=True),
+        published=OSTRACK_FILES.format("vitb_256_mae_ce_32x4_ep300"),
+        unused=ostrack.UNUSED,
+        built_by=("head",),
+    ),
+    "ostrack_384": Model(
+        OSTrackTracker,
+        ostrack.ostrack_384,
+        OSTrackSettings(search_factor=5.0),
+        published=OSTRACK_FILES.format("vitb_384_mae_32x4_ep300"),
+        unused=ostrack.UNUSED,
+        built_by=("head",),
+    ),
+    "ostrack_384_ce": Model(
+        OSTrackTracker,
+        ostrack.ostrack_384,
+        OSTrackSettings(search_factor=5.0, elimination=True),
+        published=OSTRACK_FILES.format("vitb_384_mae_ce_32x4_ep300"),
+        unused=ostrack.UNUSED,
+        built_by=("head",),
     ),
 }
 
@@ -62,7 +177,7 @@ def create_tracker(
     weights: str | Path | None = None,
     device: str | None = None,
     precision: str = "fp32",
-    **settings: float | int,
+    **settings: Value,
 ) -> Tracker:
     """A tracker ready for `initialize`.
 
@@ -80,10 +195,23 @@ def create_tracker(
         raise ValueError(f"unknown precision '{precision}': accepted are {', '.join(PRECISIONS)}")
     chosen = override(row.settings, **settings)
     where = find_device(device)
-    network = row.network()
+    network = row.build(chosen)
     if weights != "random":
-        load_weights(network, weights or shipped_weights(model), row.names, model)
+        path = weights or shipped_weights(model)
+        changed = (f" with {n}={getattr(chosen, n)}" for n in row.built_by if n in settings)
+        try:
+            load_weights(network, path, row.names, row.unused, model + "".join(changed))
+        except MisfitError as error:
+            others = fitting_models(path)
+            raise MisfitError(f"{error}{'; this is ' if others else ''}{' or '.join(others)}") from None
     return row.tracker(network, chosen, where, PRECISIONS[precision])
+
+
+def fitting_models(path: str | Path) -> list[str]:
+    """Models that a weights file is for, by the names and shapes of its tensors."""
+    state = read_state_dict(path)
+    with torch.device("meta"):
+        return [m for m, row in MODELS.items() if not misfit(rename(state, row.names), row.build(row.settings), row.unused)]
 
 
 def find_model(model: str) -> Model:

@@ -7,14 +7,25 @@ import math
 from typing import Any, TypeVar
 
 Settings = TypeVar("Settings")
+Value = float | int | bool | str
 
 
-def setting(default: float | int, description: str, low: float, high: float) -> Any:
-    """A dataclass field with what a person needs to set it: its meaning, and the lowest and highest value."""
-    return dataclasses.field(default=default, metadata={"description": description, "low": low, "high": high})
+def setting(
+    default: Value,
+    description: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field with what a person needs to set it: its meaning, and what is accepted.
+
+    A number has a lowest and a highest value, a text its choices; a bool needs neither.
+    """
+    limits = {"description": description, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=limits)
 
 
-def override(settings: Settings, **changes: float | int) -> Settings:
+def override(settings: Settings, **changes: Value) -> Settings:
     """A copy of `settings` with some values changed.
 
     Raises ValueError for an unknown name, listing the known ones, and for a value of the wrong kind or range.
@@ -27,11 +38,16 @@ def override(settings: Settings, **changes: float | int) -> Settings:
     return dataclasses.replace(settings, **changes)
 
 
-def _checked(field: dataclasses.Field, current: float | int, value: float | int) -> float | int:
+def _checked(field: dataclasses.Field, current: Value, value: Value) -> Value:
     kind = type(current)
-    low, high = field.metadata["low"], field.metadata["high"]
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or kind(value) != value or not low <= value <= high:
-        what = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{field.name} {value!r} refused: {what} from {low:g} to {high:g} is accepted")
+    low, high, choices = (field.metadata[limit] for limit in ("low", "high", "choices"))
+    if kind in (bool, str):
+        accepted = isinstance(value, kind) and (value in choices or not choices)
+        what = " or ".join(choices) if choices else "True or False"
+    else:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        accepted = number and kind(value) == value and low <= value <= high
+        what = f"{'a whole number' if kind is int else 'a number'} from {low:g} to {high:g}"
+    if not accepted:
+        raise ValueError(f"{field.name} {value!r} refused: {what} is accepted")
     return kind(value)

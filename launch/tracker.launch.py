@@ -1,0 +1,88 @@
+"""The tracker on a robot: ros2 launch sot_ros tracker.launch.py image:=/camera/image_raw
+
+`--show-args` lists the arguments. Those given here win over params_file; the node checks every value.
+"""
+
+import os
+from pathlib import Path
+
+import yaml
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+CONFIG = Path(get_package_share_directory("sot_ros")) / "config"
+
+TEXTS = {
+    "model": "the tracker, such as siamfc",
+    "weights": "path of a checkpoint as its authors published it",
+    "device": "cpu, cuda or cuda:1; auto for CUDA where there is one",
+    "precision": "fp32, fp16 or bf16",
+    "image_transport": "raw, or compressed for the topic <image>/compressed",
+}
+NUMBERS = {
+    "search_factor": "side of the search region over side of the template region or target",
+    "scale_num": "number of scales searched, odd (siamfc)",
+    "scale_step": "ratio between neighbouring scales (siamfc)",
+    "scale_penalty": "factor on the response of every scale but the middle one (siamfc)",
+    "scale_lr": "share of a scale change taken over in one frame (siamfc)",
+    "window_influence": "share of the window that favours small motion",
+    "debug": "true or false: publish debug_image while somebody subscribes to it",
+    "autostart": "true or false: configure and activate at start",
+    "use_sim_time": "true or false: take the time from /clock",
+}
+OTHERS = {
+    "params_file": (str(CONFIG / "tracker.yaml"), "parameters in YAML"),
+    "namespace": ("sot", "namespace of the node and its topics"),
+    "image": ("image", "topic of the camera's images"),
+    "camera_info": ("camera_info", "topic of the camera's calibration"),
+}
+LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"]
+
+
+def generate_launch_description() -> LaunchDescription:
+    parameters = [
+        DeclareLaunchArgument(name, default_value="", description=f"{text}; if not given: as in params_file")
+        for name, text in (TEXTS | NUMBERS).items()
+    ]
+    others = [
+        DeclareLaunchArgument(name, default_value=value, description=text) for name, (value, text) in OTHERS.items()
+    ]
+    log_level = DeclareLaunchArgument(
+        "log_level", default_value="info", choices=LOG_LEVELS, description="least severity"
+    )
+    return LaunchDescription([*parameters, *others, log_level, OpaqueFunction(function=tracker)])
+
+
+def tracker(context: LaunchContext) -> list[Node]:
+    """The node, with the arguments that were given."""
+    arguments = {name: LaunchConfiguration(name).perform(context) for name in [*TEXTS, *NUMBERS, *OTHERS, "log_level"]}
+    if not Path(arguments["params_file"]).is_file():
+        raise RuntimeError(f"params_file {arguments['params_file']} does not exist")
+    given = {name: ParameterValue(arguments[name], value_type=str) for name in TEXTS if arguments[name]}
+    given |= {name: yaml.safe_load(arguments[name]) for name in NUMBERS if arguments[name]}
+    return [
+        Node(
+            package="sot_ros",
+            executable="tracker",
+            name="tracker",
+            namespace=arguments["namespace"],
+            parameters=[arguments["params_file"], given],
+            remappings=[(topic, arguments[topic]) for topic in ("image", "camera_info")],
+            ros_arguments=["--log-level", arguments["log_level"]],
+            additional_env=transport_profile(),
+            output="screen",
+        )
+    ]
+
+
+def transport_profile() -> dict[str, str]:
+    """Room for whole images in shared memory, unless the user has a profile. Fast DDS 3 renamed the variable."""
+    profile = os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE", str(CONFIG / "fastdds.xml"))
+    return {
+        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
+        "FASTDDS_DEFAULT_PROFILES_FILE": os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE", profile),
+    }

@@ -1,0 +1,49 @@
+"""The picture of a tracked frame: the box, and a line with state, confidence and rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+COLORS = {
+    "IDLE": (160, 160, 160),
+    "TRACKING": (60, 220, 90),
+    "OCCLUDED": (255, 180, 0),
+    "LOST": (240, 60, 60),
+}
+"""RGB of each state."""
+
+
+def draw(
+    image: np.ndarray, box: Sequence[float] | None, state: str, confidence: float, rate: float
+) -> np.ndarray:
+    """A copy of `image`, RGB uint8 (H, W, 3), with the target drawn on it.
+
+    box         x, y, w, h in pixels; None draws no box
+    state       a name of TrackedBox.msg: IDLE, TRACKING, OCCLUDED or LOST
+    confidence  0..1
+    rate        frames per second
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    color = COLORS[state]
+    height, width = canvas.shape[:2]
+    line = max(1, round(height / 300))
+    if box is not None:
+        x, y, w, h = box
+        corners = (round(x), round(y)), (round(x + w), round(y + h))
+        cv2.rectangle(canvas, *corners, (0, 0, 0), 3 * line)
+        cv2.rectangle(canvas, *corners, color, line)
+
+    text = f"{state}  {confidence:.2f}  {rate:.0f} Hz"
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    # 0.45 is the smallest size at which this font can be read; the widest text still fits into the image.
+    size = max(0.45, height / 800)
+    (text_width, text_height), below = cv2.getTextSize(text, font, size, line)
+    size *= min(1.0, 0.95 * width / text_width)
+    (text_width, text_height), below = cv2.getTextSize(text, font, size, line)
+    bar = text_height + 2 * below
+    cv2.rectangle(canvas, (0, 0), (text_width + 2 * below, bar), (0, 0, 0), cv2.FILLED)
+    cv2.putText(canvas, text, (below, text_height + below // 2), font, size, color, line, cv2.LINE_AA)
+    return canvas

@@ -1,0 +1,95 @@
+"""Annotated sequences, and one pass of a tracker over them."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sot_ros.evaluation.metrics import precision, success_auc
+from sot_ros.trackers.base import Tracker
+
+GROUND_TRUTH = "groundtruth_rect.txt"
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A clip with the target's box on every frame: (N, 4) x, y, w, h, 0-indexed pixels, nan where it is absent."""
+
+    name: str
+    frames: list[Path]
+    truth: np.ndarray
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a tracker made of a sequence: boxes (N, 4), confidences (N,), and seconds for each `track` (N - 1,)."""
+
+    sequence: Sequence
+    boxes: np.ndarray
+    confidences: np.ndarray
+    seconds: np.ndarray
+
+    @property
+    def auc(self) -> float:
+        return success_auc(self.boxes, self.sequence.truth)
+
+    @property
+    def precision(self) -> float:
+        return precision(self.boxes, self.sequence.truth)
+
+    @property
+    def fps(self) -> float:
+        """Frames in a second by the median time for one; reading the image does not count."""
+        return 1 / float(np.median(self.seconds))
+
+
+def read_sequence(folder: Path) -> Sequence:
+    """A folder in OTB's layout: `img/` with the frames and groundtruth_rect.txt.
+
+    The file has one line x, y, w, h for each frame, 1-indexed, separated by commas, tabs or blanks. Raises
+    ValueError with the reason for a folder that cannot be evaluated.
+    """
+    frames = sorted(p for p in (folder / "img").iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    lines = [line for line in (folder / GROUND_TRUTH).read_text().splitlines() if line.strip()]
+    try:
+        truth = np.array([[float(n) for n in re.split(r"[,\s]+", line.strip())] for line in lines])
+    except ValueError:
+        truth = np.empty(0)
+    if truth.ndim != 2 or truth.shape[1] != 4:
+        raise ValueError(f"{folder / GROUND_TRUTH} refused: four numbers x, y, w, h on each line are accepted")
+    if len(truth) != len(frames):
+        raise ValueError(f"{folder} refused: {len(frames)} frames but {len(truth)} lines in {GROUND_TRUTH}")
+    if not frames or np.isnan(truth[0]).any():
+        raise ValueError(f"{folder} refused: the first frame needs a box")
+    return Sequence(folder.name, frames, truth - (1, 1, 0, 0))
+
+
+def find_sequences(root: Path) -> list[Sequence]:
+    """The sequence that `root` is, or all that lie in it; raises ValueError if there is none."""
+    folders = [p.parent for p in sorted([*root.glob(GROUND_TRUTH), *root.glob(f"*/{GROUND_TRUTH}")])]
+    if not folders:
+        raise ValueError(f"no sequences in {root}: folders with img/ and {GROUND_TRUTH} are accepted")
+    return [read_sequence(folder) for folder in folders]
+
+
+def evaluate(tracker: Tracker, sequence: Sequence) -> Result:
+    """One pass: initialised on the first frame, whose true box counts as its result, and never again."""
+    boxes, confidences, seconds = [sequence.truth[0]], [1.0], []
+    for i, path in enumerate(sequence.frames):
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise ValueError(f"frame {path} cannot be read")
+        if i == 0:
+            tracker.initialize(image, sequence.truth[0])
+            continue
+        start = time.perf_counter()
+        box, confidence = tracker.track(image)
+        seconds.append(time.perf_counter() - start)
+        boxes.append(box)
+        confidences.append(confidence)
+    return Result(sequence, np.array(boxes), np.array(confidences), np.array(seconds))

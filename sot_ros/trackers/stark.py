@@ -1,0 +1,109 @@
+"""STARK's pipeline: embed the template once, search around the last box, and in STARK-ST renew the second template.
+
+Source of every step and constant: lib/test/tracker/stark_s.py, stark_st.py and stark_lightning_X_trt.py in
+researchmm/Stark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from timm.utils import reparameterize_model
+from torch import Tensor, nn
+
+from sot_ros.crops import stark_crop, stark_padding, stark_uncrop
+from sot_ros.geometry import Box, clip
+from sot_ros.networks.stark import SEARCH_SIZE, TEMPLATE_SIZE, Tokens
+from sot_ros.trackers.base import Estimate, Tracker
+from sot_ros.trackers.settings import setting
+
+TEMPLATE_FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class StarkLightningSettings:
+    search_factor: float = setting(5.0, "side of the search region over the square root of the target's area", 2.0, 8.0)
+
+
+@dataclass(frozen=True)
+class StarkSettings(StarkLightningSettings):
+    head: str = setting("CORNER", "the head that the weights were trained with", choices=("CORNER", "MLP"))
+
+
+@dataclass(frozen=True)
+class StarkSTSettings(StarkSettings):
+    # Upstream's interval is 200 on most benchmarks, 25 on TrackingNet and 10 on VOT2020.
+    update_interval: int = setting(200, "frames from one renewal of the second template to the next", 1, 1_000_000)
+    update_threshold: float = setting(0.5, "confidence above which the second template is renewed", 0.0, 1.0)
+
+
+class Patch(NamedTuple):
+    """A cut-out as the network takes it."""
+
+    pixels: Tensor
+    """(1, 3, size, size), normalised."""
+    padding: Tensor
+    """(1, size, size) bool, true outside the image."""
+
+
+class StarkTracker(Tracker):
+    """STARK-S. Confidence: how sharply the corners are found, as a share of how sharply they are on the first frame.
+    Upstream has none. With the MLP head there is nothing to measure, and it is always 1."""
+
+    def set_template(self, image: np.ndarray, box: Box) -> None:
+        templates = [self.network.embed(*self.cut_template(image, box))]
+        _, self.first_score = self.search(image, box, templates)
+        self.templates = templates
+
+    def locate(self, image: np.ndarray) -> Estimate:
+        self.box, score = self.search(image, self.box, self.templates)
+        return Estimate(self.box, min(1.0, score / max(self.first_score, 1e-12)))
+
+    def search(self, image: np.ndarray, around: Box, templates: Sequence[Tokens]) -> tuple[Box, float]:
+        """The box found in the region `around` a box, cut to the image, and the network's score of it."""
+        patch, scale = self._cut(image, around, self.settings.search_factor, SEARCH_SIZE)
+        boxes, score = self.network(templates, *patch)
+        found = stark_uncrop(*boxes[0].tolist(), around, SEARCH_SIZE, scale)
+        return clip(found, image.shape[1], image.shape[0]), score.item()
+
+    def cut_template(self, image: np.ndarray, box: Box) -> Patch:
+        """The template of the target in `box`, before it is embedded."""
+        return self._cut(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)[0]
+
+    def _cut(self, image: np.ndarray, box: Box, factor: float, size: int) -> tuple[Patch, float]:
+        pixels, scale = stark_crop(image, box, factor, size)
+        padding = torch.from_numpy(stark_padding(image, box, factor, size)).to(self.device)
+        return Patch(self.to_normalized(pixels[None]), padding[None]), scale
+
+
+class StarkLightningTracker(StarkTracker):
+    """STARK-Lightning: the branches of its RepVGG blocks are fused into one convolution each, with the same result."""
+
+    def __init__(self, network: nn.Module, *args, **kwargs):
+        super().__init__(reparameterize_model(network, inplace=True), *args, **kwargs)
+
+
+class StarkSTTracker(StarkTracker):
+    """STARK-ST: the first template stays, a second one is renewed. Confidence: the network's own score."""
+
+    def set_template(self, image: np.ndarray, box: Box) -> None:
+        first = self.network.embed(*self.cut_template(image, box))
+        self.templates = [first, first]
+        self.frames = 0
+        self.candidate: Patch | None = None
+
+    def locate(self, image: np.ndarray) -> Estimate:
+        # Embedded only now, when a session has said what it thinks of the frame that the candidate was cut from.
+        if self.candidate is not None and self.visible:
+            self.templates[1] = self.network.embed(*self.candidate)
+        self.candidate = None
+        self.box, confidence = self.search(image, self.box, self.templates)
+        self.frames += 1
+        s = self.settings
+        if self.frames % s.update_interval == 0 and confidence > s.update_threshold:
+            self.candidate = self.cut_template(image, self.box)
+        return Estimate(self.box, confidence)

@@ -1,0 +1,70 @@
+"""OSTrack's loss over the maps of a centre head: focal for the scores, L1 and GIoU for the boxes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss
+
+from sot_ros.networks.heads import decode_center
+
+L1_WEIGHT, GIOU_WEIGHT, SCORE_WEIGHT = 5.0, 2.0, 1.0
+"""Weights of upstream's experiments/ostrack."""
+
+
+class Losses(NamedTuple):
+    """total is to be minimised; iou is the mean over targets that are present, hit the share with IoU above 0.5."""
+
+    total: Tensor
+    score: Tensor
+    box: Tensor
+    iou: Tensor
+    hit: Tensor
+
+
+def tracking_loss(maps: tuple[Tensor, Tensor, Tensor], box: Tensor, present: Tensor) -> Losses:
+    """Compare a centre head's maps with boxes (B, 4), cx, cy, w, h as shares of the side, and presence (B,), 0 or 1.
+
+    Where the target is absent every cell is background, and the box counts nowhere.
+    """
+    score, size, offset = (m.float() for m in maps)
+    n = score.shape[-1]
+    target = heatmap(box, n) * present[:, None, None]
+    score_loss = focal_loss(score[:, 0], target) / present.sum().clamp(min=1)
+
+    # Each cell's box counts as much as the cell is the target's, because inference may choose a neighbour.
+    cells = torch.arange(n, device=box.device).float()
+    grid = torch.stack(torch.meshgrid(cells, cells, indexing="xy"))
+    found = torch.cat([(grid + offset) / n, size], dim=1).permute(0, 2, 3, 1)
+    wanted = box[:, None, None].expand_as(found)
+    giou = generalized_box_iou_loss(box_convert(found, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy"))
+    l1 = F.l1_loss(found, wanted, reduction="none").mean(-1)
+    box_loss = ((GIOU_WEIGHT * giou + L1_WEIGHT * l1) * target).sum() / target.sum().clamp(min=1)
+
+    with torch.no_grad():
+        best, _ = decode_center(score, size, offset)
+        pairs = box_iou(box_convert(best, "cxcywh", "xyxy"), box_convert(box, "cxcywh", "xyxy")).diagonal()
+        count = present.sum().clamp(min=1)
+        iou, hit = (pairs * present).sum() / count, ((pairs > 0.5) * present).sum() / count
+    return Losses(SCORE_WEIGHT * score_loss + box_loss, score_loss, box_loss, iou, hit)
+
+
+def heatmap(box: Tensor, n: int) -> Tensor:
+    """Gaussians (B, n, n) with peak 1 in the cell of each box's centre, wider for larger boxes (B, 4)."""
+    cell = (box[:, :2] * n).floor().clamp(0, n - 1)
+    # Near the deviation that CenterNet's rule gives for a minimal IoU of 0.7, but without its steps.
+    deviation = 0.25 + 0.1 * n * box[:, 2:]
+    steps = torch.arange(n, device=box.device)
+    x, y = (torch.exp(-(((steps - cell[:, i, None]) / deviation[:, i, None]) ** 2) / 2) for i in (0, 1))
+    return y[:, :, None] * x[:, None, :]
+
+
+def focal_loss(score: Tensor, target: Tensor) -> Tensor:
+    """CornerNet's focal loss (Law and Deng, 2018; alpha 2, beta 4) between maps in 0..1, summed."""
+    peak = target.eq(1)
+    positive = (1 - score) ** 2 * score.log()
+    negative = (1 - target) ** 4 * score**2 * (1 - score).log()
+    return -torch.where(peak, positive, negative).sum()

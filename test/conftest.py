@@ -1,0 +1,75 @@
+"""Fixtures around the real tracker process; see robot.py. ROS is imported only by the tests that use them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Tests that run side by side, on one machine or one network, shall not hear each other.
+os.environ["ROS_DOMAIN_ID"] = str(50 + os.getpid() % 50)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+if os.environ.get("ROS_DISTRO") == "humble":
+    os.environ["ROS_LOCALHOST_ONLY"] = "1"
+os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
+os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"])
+
+
+@pytest.fixture(scope="session")
+def siamfc_weights(tmp_path_factory) -> Path:
+    """A checkpoint of siamfc that is the same in every run. Untrained layers are enough to follow the test clip."""
+    import torch
+    from safetensors.torch import save_file
+
+    from sot_ros.networks.siamfc import siamfc
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "siamfc.safetensors"
+    save_file(siamfc().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def _ros():
+    import rclpy
+
+    rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+@pytest.fixture(scope="session")
+def _active_robot(_ros, siamfc_weights):
+    from robot import Robot
+
+    robot = Robot(model="siamfc", weights=siamfc_weights, device="cpu", scale_num=1)
+    yield robot
+    robot.close()
+
+
+@pytest.fixture(scope="session")
+def _managed_robot(_ros, siamfc_weights):
+    from robot import Robot
+
+    robot = Robot(model="siamfc", weights=siamfc_weights, device="cpu", autostart=False)
+    yield robot
+    robot.close()
+
+
+@pytest.fixture
+def robot(_active_robot):
+    """A robot whose tracker is active and has no target. The same process for all tests; it outlives each of them."""
+    _active_robot.begin()
+    _active_robot.let_go()
+    yield _active_robot
+    assert _active_robot.alive(), "\n".join(_active_robot.log)
+
+
+@pytest.fixture
+def managed(_managed_robot):
+    """A robot whose tracker was left unconfigured. The same process for all tests; it outlives each of them."""
+    _managed_robot.begin()
+    _managed_robot.clean_up()
+    yield _managed_robot
+    assert _managed_robot.alive(), "\n".join(_managed_robot.log)

@@ -1,0 +1,138 @@
+"""The main job, on the real node: a box once, then a box for every image."""
+
+import pytest
+from golden.synthetic_clip import HEIGHT, WIDTH
+
+pytest.importorskip("rclpy", reason="the node needs ROS 2")
+
+import numpy as np  # noqa: E402
+from robot import box_of, picture, stamp_of, truth  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+
+from sot_ros.geometry import iou  # noqa: E402
+from sot_ros.msg import TrackedBox  # noqa: E402
+from sot_ros.node.messages import rgb_image  # noqa: E402
+
+
+def test_without_a_target_each_image_is_answered_idle(robot):
+    answer = robot.show(0)
+    assert answer.state == TrackedBox.IDLE
+    assert box_of(answer) == (0, 0, 0, 0)
+    assert answer.confidence == 0
+
+
+def test_an_answer_has_the_header_of_its_image(robot):
+    robot.start()
+    message = rgb_image(robot.header(), picture(2))
+    assert robot.show(message).header == message.header
+    assert message.header.frame_id == "camera"
+
+
+def test_a_target_is_followed_from_its_init_box_on(robot):
+    first = robot.start()
+    assert first.state == TrackedBox.TRACKING
+    assert iou(box_of(first), truth(1)) > 0.7
+    assert all(robot.follows(t) for t in range(2, 16))
+    assert {answer.target_id for answer in robot.answers[1:]} == {first.target_id}
+
+
+def test_confidence_is_also_published_alone(robot):
+    robot.start()
+    sent = [robot.show(t).confidence for t in range(2, 5)]
+    assert all(0 < confidence <= 1 for confidence in sent)
+    robot.wait(lambda: robot.confidences[-3:] == sent, "confidence with every box")
+
+
+def test_a_region_of_interest_starts_a_target_too(robot):
+    robot.show(0)
+    robot.init_roi(truth(0))
+    robot.says("started at")
+    assert robot.follows(1)
+
+
+def test_a_second_init_replaces_the_target(robot):
+    first = robot.start()
+    second = robot.start(2)
+    assert second.target_id == first.target_id + 1
+    assert robot.follows(4)
+    robot.init((5, 5, 60, 50))
+    robot.says("started at (5, 5, 60, 50)")
+    third = robot.show(5)
+    assert third.target_id == first.target_id + 2
+    assert iou(box_of(third), truth(5)) == 0
+
+
+def test_every_processed_image_is_answered_exactly_once(robot):
+    robot.start()
+    robot.begin()
+    sent = [rgb_image(robot.header(), picture(2 + i % 4)) for i in range(60)]
+    for message in sent:
+        robot.publish(message)
+        robot.spin(0.005)
+    robot.wait(lambda: robot.answer_to(sent[-1]), "answer to the last image")
+    robot.spin(0.3)
+    stamps = [stamp_of(answer) for answer in robot.answers]
+    assert stamps == sorted(set(stamps))
+    assert set(stamps) <= {stamp_of(message) for message in sent}
+
+
+def test_the_newest_image_wins_when_the_camera_is_faster_than_the_tracker(robot):
+    robot.start()
+    robot.set("scale_num", 15)
+    sent = [rgb_image(robot.header(), picture(2)) for _ in range(600)]
+    number = {stamp_of(message): i for i, message in enumerate(sent)}
+    newest_at_answer = []
+    robot.begin()
+    for i, message in enumerate(sent):  # 200 Hz
+        robot.publish(message)
+        robot.spin(0.005)
+        newest_at_answer += [i] * (len(robot.answers) - len(newest_at_answer))
+    robot.wait(lambda: robot.answer_to(sent[-1]), "answer to the last image")
+    robot.set("scale_num", 1)
+
+    answered = [number[stamp_of(answer)] for answer in robot.answers]
+    assert 5 < len(answered) < len(sent) / 3, "the tracker is meant to be too slow for this camera"
+    # An image is taken when the answer before it is out: then it must be the newest, up to the way through DDS.
+    behind = [newest - taken for newest, taken in zip(newest_at_answer, answered[1:], strict=False)]
+    assert np.percentile(behind, 90) < 20, behind
+
+
+def test_a_late_image_is_dropped(robot):
+    early, late = robot.header(), robot.header()
+    robot.start()
+    robot.publish(rgb_image(late, picture(2)))
+    late_one = rgb_image(early, picture(2))
+    robot.publish(late_one)
+    robot.show(2)
+    assert robot.answer_to(late_one) is None
+
+
+def test_a_bag_that_starts_again_lets_the_target_go(robot):
+    first = robot.header()
+    robot.start()
+    for _ in range(15):
+        robot.header()
+    assert robot.show(2).state == TrackedBox.TRACKING
+    assert robot.show(rgb_image(first, picture(0))).state == TrackedBox.IDLE
+    assert "time jumped back" in robot.says("target let go")
+
+
+def test_images_without_stamps_are_tracked(robot):
+    robot.start()
+    message = rgb_image(robot.header(), picture(2))
+    message.header.stamp.sec = message.header.stamp.nanosec = 0
+    robot.begin()
+    assert robot.show(message).state == TrackedBox.TRACKING
+
+
+def test_the_debug_image_is_the_frame_with_the_box_drawn_on_it(robot):
+    robot.start()
+    debug = []
+    subscription = robot.node.create_subscription(Image, "debug_image", debug.append, 1)
+    robot.wait(lambda: robot.show(2) and debug, "debug image")
+    robot.node.destroy_subscription(subscription)
+    image = debug[0]
+    pixels = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
+    assert (image.width, image.height, image.encoding, image.step) == (WIDTH, HEIGHT, "rgb8", 3 * WIDTH)
+    assert 0 < (pixels != picture(2)).mean() < 0.5
+    assert image.header in [answer.header for answer in robot.answers]
