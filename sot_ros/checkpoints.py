@@ -66,7 +66,7 @@ def load_weights(
 
 
 def misfit(state: Mapping[str, Tensor], network: nn.Module, unused: tuple[str, ...] = ()) -> list[str]:
-    """What keeps a renamed state dict from being the network's: nothing, or what is missing, left over, of another shape.
+    """Why a renamed state dict is not the network's: what is missing, left over or of another shape. Empty if it is.
 
     Tensors that upstream stores and never reads may be left over: those named in `unused`, where a name that ends
     with a dot stands for all that begin so. Counters of BatchNorm may be missing: files from before PyTorch 0.4.1

@@ -47,3 +47,16 @@ def draw(
     cv2.rectangle(canvas, (0, 0), (text_width + 2 * below, bar), (0, 0, 0), cv2.FILLED)
     cv2.putText(canvas, text, (below, text_height + below // 2), font, size, color, line, cv2.LINE_AA)
     return canvas
+
+
+def draw_kept(patch: np.ndarray, kept: Sequence[np.ndarray]) -> np.ndarray:
+    """A search region, and beside it what each of OSTrack's eliminations left: cells that are gone fade to white.
+
+    patch is (S, S, 3) uint8, kept the (n, n) bool masks of `OSTrackTracker.kept`; returns (S, S + S * len(kept), 3).
+    """
+    faded = cv2.addWeighted(patch, 0.2, np.full_like(patch, 255), 0.8, 0)
+    pictures = [patch]
+    for mask in kept:
+        cells = cv2.resize(mask.astype(np.uint8), patch.shape[:2], interpolation=cv2.INTER_NEAREST)
+        pictures.append(np.where(cells[..., None] > 0, patch, faded))
+    return np.hstack(pictures)

@@ -25,7 +25,7 @@ from sot_ros.msg import InitBox, TrackedBox
 from sot_ros.node.messages import rgb_image, seconds
 
 TRACKER = Path(get_package_prefix("sot_ros")) / "lib" / "sot_ros" / "tracker"
-PATIENCE_S = 30
+PATIENCE_S = 60
 """For machines that are busy. Nothing takes so long where it works."""
 
 picture = functools.lru_cache(synthetic_clip.frame)
@@ -102,7 +102,7 @@ class Robot:
         self._set = self.node.create_client(SetParameters, "tracker/set_parameters")
         self._get = self.node.create_client(GetParameters, "tracker/get_parameters")
         self._describe = self.node.create_client(DescribeParameters, "tracker/describe_parameters")
-        self._time = 1000.0
+        self._time_ns = 10**15
 
     def begin(self) -> None:
         """Forget what was answered and logged so far."""
@@ -135,9 +135,9 @@ class Robot:
 
     def header(self) -> Header:
         """A header a tenth of a second after the last."""
-        self._time += 0.1
+        self._time_ns += 10**8
         header = Header(frame_id="camera")
-        header.stamp.sec, header.stamp.nanosec = int(self._time), round(self._time % 1 * 1e9) % 10**9
+        header.stamp.sec, header.stamp.nanosec = divmod(self._time_ns, 10**9)
         return header
 
     def publish(self, message: Image | CompressedImage) -> None:
@@ -178,8 +178,12 @@ class Robot:
 
     def follows(self, t: int) -> bool:
         """Whether the target is tracked and found on frame t of the clip."""
-        answer = self.show(t)
-        return answer.state == TrackedBox.TRACKING and iou(box_of(answer), truth(t)) > 0.5
+        return self.follows_in(t, truth(t))
+
+    def follows_in(self, image: int | Image, expected: Box) -> bool:
+        """Whether the target is tracked and found where it is expected in an image."""
+        answer = self.show(image)
+        return answer.state == TrackedBox.TRACKING and iou(box_of(answer), expected) > 0.5
 
     def meet(self) -> None:
         """Show images until one is answered: while two processes are getting to know each other, some are lost."""
@@ -191,19 +195,19 @@ class Robot:
     def let_go(self) -> None:
         """Make the tracker let its target go: time jumps back."""
         self.meet()
-        self._time -= 500
+        self._time_ns -= 500 * 10**9
         self.show(0)
         self.says("target let go")
         self.begin()
 
+    def has_said(self, *words: str) -> list[str]:
+        """The lines of the log with all these words."""
+        return [line for line in list(self.log) if all(word in line for word in words)]
+
     def says(self, *words: str) -> str:
         """Wait for the line of the log with these words; returns it."""
-
-        def lines():
-            return [line for line in list(self.log) if all(word in line for word in words)]
-
-        self.wait(lines, f"line with {words}")
-        return lines()[-1]
+        self.wait(lambda: self.has_said(*words), f"line with {words}")
+        return self.has_said(*words)[-1]
 
     # Parameters and transitions
 

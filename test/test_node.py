@@ -1,17 +1,13 @@
 """The main job, on the real node: a box once, then a box for every image."""
 
-import pytest
+import numpy as np
 from golden.synthetic_clip import HEIGHT, WIDTH
+from robot import box_of, picture, stamp_of, truth
+from sensor_msgs.msg import Image
 
-pytest.importorskip("rclpy", reason="the node needs ROS 2")
-
-import numpy as np  # noqa: E402
-from robot import box_of, picture, stamp_of, truth  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-
-from sot_ros.geometry import iou  # noqa: E402
-from sot_ros.msg import TrackedBox  # noqa: E402
-from sot_ros.node.messages import rgb_image  # noqa: E402
+from sot_ros.geometry import iou
+from sot_ros.msg import TrackedBox
+from sot_ros.node.messages import rgb_image
 
 
 def test_without_a_target_each_image_is_answered_idle(robot):
@@ -78,23 +74,26 @@ def test_every_processed_image_is_answered_exactly_once(robot):
 
 def test_the_newest_image_wins_when_the_camera_is_faster_than_the_tracker(robot):
     robot.start()
-    robot.set("scale_num", 15)
-    sent = [rgb_image(robot.header(), picture(2)) for _ in range(600)]
-    number = {stamp_of(message): i for i, message in enumerate(sent)}
-    newest_at_answer = []
+    robot.set("scale_num", 5)
     robot.begin()
-    for i, message in enumerate(sent):  # 200 Hz
-        robot.publish(message)
-        robot.spin(0.005)
-        newest_at_answer += [i] * (len(robot.answers) - len(newest_at_answer))
+    sent, newest_at_answer = [], []
+    while len(robot.answers) < 10:
+        sent.append(rgb_image(robot.header(), picture(2)))
+        robot.publish(sent[-1])
+        robot.spin(0.005)  # 200 Hz
+        newest_at_answer += [len(sent) - 1] * (len(robot.answers) - len(newest_at_answer))
     robot.wait(lambda: robot.answer_to(sent[-1]), "answer to the last image")
     robot.set("scale_num", 1)
 
-    answered = [number[stamp_of(answer)] for answer in robot.answers]
-    assert 5 < len(answered) < len(sent) / 3, "the tracker is meant to be too slow for this camera"
-    # An image is taken when the answer before it is out: then it must be the newest, up to the way through DDS.
-    behind = [newest - taken for newest, taken in zip(newest_at_answer, answered[1:], strict=False)]
-    assert np.percentile(behind, 90) < 20, behind
+    assert len(sent) > 30, "the tracker is meant to be too slow for this camera"
+    number = {stamp_of(message): i for i, message in enumerate(sent)}
+    taken = [number[stamp_of(answer)] for answer in robot.answers]
+    # The tracker takes an image when the answer before is out. 1 stands for the newest image then, 0 for the oldest.
+    freshness = [
+        (after - before) / max(1, newest - before)
+        for before, after, newest in zip(taken, taken[1:], newest_at_answer, strict=False)
+    ]
+    assert np.median(freshness) > 0.8, freshness
 
 
 def test_a_late_image_is_dropped(robot):

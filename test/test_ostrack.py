@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from golden import synthetic_clip as clip
-from golden.fill import fill, fill_state
+from golden.fill import fill_state
 
 import sot_ros
+from sot_ros.drawing import draw_kept
 from sot_ros.networks.ostrack import ELIMINATION_BLOCKS, UNUSED, Elimination, OneStreamViT
 from sot_ros.trackers.ostrack import template_rows
 from sot_ros.trackers.settings import override
@@ -27,16 +28,10 @@ CHOICES = np.load(GOLDEN / "ostrack_choices.npz")
 @lru_cache
 def published_state(model):
     """Upstream's state dict with weights that anyone can rebuild; tensors that two sizes share are filled once."""
-    if model != "ostrack_256":
-        shared = published_state("ostrack_256")
-    else:
-        shared = {name: torch.zeros(()) for name, _, _ in ROWS[model]}
-    state = {}
-    for name, shape, dtype in ROWS[model]:
-        same = list(shared[name].shape) == shape
-        values = None if same else fill(name, shape, dtype, SEED)
-        state[name] = shared[name] if values is None else torch.from_numpy(values)
-    return state
+    known = {} if model == "ostrack_256" else published_state("ostrack_256")
+    state = {name: torch.zeros(shape, dtype=getattr(torch, dtype)) for name, shape, dtype in ROWS[model]}
+    shared = {name: known[name] for name in known if known[name].shape == state[name].shape}
+    return {**fill_state({name: state[name] for name in state if name not in shared}, SEED), **shared}
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +204,11 @@ def test_settings_act_on_a_running_tracker_and_what_was_kept_can_be_drawn(tracke
     assert [mask.shape for mask in kept] == [(16, 16)] * 3
     assert [mask.sum() for mask in kept] == [180, 126, 89]
     assert not (kept[1] & ~kept[0]).any() and not (kept[2] & ~kept[1]).any()
+
+    picture = draw_kept(tracker_256.patch, kept)
+    before, *_, after = picture.reshape(16, 16, 4, 16, 16, 3).transpose(2, 0, 3, 1, 4, 5)
+    assert (picture[:, :256] == tracker_256.patch).all()
+    assert (after[kept[2]] == before[kept[2]]).all() and (after[~kept[2]] >= 0.8 * 255).all()
 
     tracker_256.settings = override(default, keep_ratio=0.5)
     tracker_256.track(clip.frame(1))

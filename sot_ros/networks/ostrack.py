@@ -131,7 +131,7 @@ def search_part(tokens: Tensor, nz: int, token_order: str) -> Tensor:
 
 
 class OSTrack(nn.Module):
-    """Finds the target of a template in a search region. Inputs are RGB normalised with ImageNet's mean and deviation."""
+    """Finds the target of a template in a search region. Images are RGB, normalised as for ImageNet."""
 
     def __init__(self, template_size: int, search_size: int, head: str = "CENTER"):
         super().__init__()

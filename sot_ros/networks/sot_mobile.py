@@ -24,7 +24,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Template(NamedTuple):
-    """What is kept of the target: tokens (B, 64, D), and the share (B, 64) of each token's cell that the target fills."""
+    """What is kept of the target: tokens (B, 64, D), and what share (B, 64) of each token's cell it fills."""
 
     tokens: Tensor
     foreground: Tensor
@@ -55,7 +55,7 @@ class MobileTrunk(nn.Module):
 
 
 def fold_batchnorm(network: nn.Module) -> None:
-    """Replace, throughout, each convolution followed by timm's BatchNormAct2d with one convolution and the activation."""
+    """Make each convolution and the BatchNormAct2d of timm after it one convolution and the activation, in place."""
     children = list(network.named_children())
     for (name, layer), (next_name, following) in zip(children, children[1:], strict=False):
         if isinstance(layer, nn.Conv2d) and isinstance(following, BatchNormAct2d):
@@ -95,7 +95,7 @@ class SotMobile(nn.Module):
         return Template(self._tokens(z), _foreground(extent, z.shape[-1] // STRIDE))
 
     def forward(self, template: Template, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Search regions (B, 3, 256, 256), RGB in 0..255 -> scores, sizes and offsets of `CenterHead`, (B, ., 16, 16)."""
+        """Search regions (B, 3, 256, 256), RGB in 0..255 -> scores, sizes and offsets of `CenterHead`, n = 16."""
         z, x = template.tokens, self._tokens(x)
         fill = template.foreground[..., None]
         search = x + self.correlation(_correlate(z, x, template.foreground)) + self.search_position

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from sot_ros.checkpoints import MisfitError, load_weights, misfit, read_state_dict, rename
-from sot_ros.networks import ostrack, stark, stark_lightning, swintrack
+from sot_ros.networks import ostrack, simtrack, stark, stark_lightning, swintrack
 from sot_ros.networks.siamfc import SIAMTRACKERS_NAMES, siamfc
 from sot_ros.networks.sot_mobile import sot_mobile
 from sot_ros.trackers.base import Tracker
 from sot_ros.trackers.ostrack import OSTrackSettings, OSTrackTracker
 from sot_ros.trackers.settings import Value, override
 from sot_ros.trackers.siamfc import SiamFCSettings, SiamFCTracker
+from sot_ros.trackers.simtrack import SimTrackSettings, SimTrackTracker
 from sot_ros.trackers.sot_mobile import SotMobileSettings, SotMobileTracker
 from sot_ros.trackers.stark import (
     StarkLightningSettings,
@@ -68,6 +69,7 @@ STARK_FILES = "{}, linked from github.com/researchmm/Stark"
 SWINTRACK_FILES = "the file for {}, from the Google Drive folder linked from github.com/LitingLin/SwinTrack"
 SWINTRACK_MOTION_FILES = "a file of your own training (its authors published no code for the motion token)"
 OSTRACK_FILES = "{}/OSTrack_ep0300.pth.tar, linked from github.com/botaoye/OSTrack"
+SIMTRACK_FILES = "{}, linked from the table of results in github.com/LPXTT/SimTrack"
 
 MODELS: dict[str, Model] = {
     "sot_mobile": Model(SotMobileTracker, sot_mobile, SotMobileSettings(), published=""),
@@ -164,6 +166,21 @@ MODELS: dict[str, Model] = {
         unused=ostrack.UNUSED,
         built_by=("head",),
     ),
+    "simtrack_b16": Model(
+        SimTrackTracker,
+        simtrack.simtrack_b16,
+        SimTrackSettings(),
+        published=SIMTRACK_FILES.format("Sim-B/16"),
+        names=simtrack.CLIP_NAMES,
+        unused=simtrack.UNUSED,
+    ),
+    "simtrack_mae_b16": Model(
+        SimTrackTracker,
+        simtrack.simtrack_mae_b16,
+        SimTrackSettings(),
+        published=SIMTRACK_FILES.format("MAE-B/16"),
+        names=simtrack.MAE_NAMES,
+    ),
 }
 
 
@@ -211,7 +228,8 @@ def fitting_models(path: str | Path) -> list[str]:
     """Models that a weights file is for, by the names and shapes of its tensors."""
     state = read_state_dict(path)
     with torch.device("meta"):
-        return [m for m, row in MODELS.items() if not misfit(rename(state, row.names), row.build(row.settings), row.unused)]
+        networks = {model: row.build(row.settings) for model, row in MODELS.items()}
+    return [m for m, row in MODELS.items() if not misfit(rename(state, row.names), networks[m], row.unused)]
 
 
 def find_model(model: str) -> Model:

@@ -25,7 +25,7 @@ TEMPLATE_FACTOR = 2.0
 @dataclass(frozen=True)
 class OSTrackSettings:
     search_factor: float = setting(4.0, "side of the search region over the square root of the target's area", 2.0, 8.0)
-    window_influence: float = setting(1.0, "weight of the cosine window: 0 leaves scores as they are, 1 multiplies", 0.0, 1.0)
+    window_influence: float = setting(1.0, "weight of the cosine window on the scores: 0 is none", 0.0, 1.0)
     elimination: bool = setting(False, "drop search tokens that the template hardly attends to, which is faster")
     keep_ratio: float = setting(0.7, "share of the search tokens that survives each of three eliminations", 0.01, 1.0)
     template_range: str = setting(
@@ -71,8 +71,9 @@ class OSTrackTracker(Tracker):
     def locate(self, image: np.ndarray) -> Estimate:
         s, size = self.settings, self.network.search_size
         self.patch, scale = stark_crop(image, self.box, s.search_factor, size)
+        x = self.to_normalized(self.patch[None])
         elimination = Elimination(self.rows, s.keep_ratio) if s.elimination else None
-        found, self._kept = self.network(self.template, self.to_normalized(self.patch[None]), elimination, s.token_order)
+        found, self._kept = self.network(self.template, x, elimination, s.token_order)
         if s.head == "CENTER":
             score, extent, offset = (m.float() for m in found)
             windowed = score * (1 - s.window_influence + s.window_influence * self.window)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +19,8 @@ TEMPLATE_FACTOR = 2.0
 
 @dataclass(frozen=True)
 class SotMobileSettings:
-    search_factor: float = setting(4.0, "side of the search region over the square root of the target's area", 2.0, 8.0)
-    window_influence: float = setting(1.0, "weight of the cosine window: 0 leaves scores as they are, 1 multiplies", 0.0, 1.0)
+    search_factor: float = setting(4.0, "side of the search region, in square roots of the target's area", 2.0, 8.0)
+    window_influence: float = setting(1.0, "cosine window on the scores: 0 is none, 1 is all of OSTrack's", 0.0, 1.0)
     size_lr: float = setting(0.35, "share of a change of size taken over in one frame", 0.0, 1.0)
 
 
@@ -44,6 +43,6 @@ class SotMobileTracker(Tracker):
         windowed = score * (1 - s.window_influence + s.window_influence * self.window)
         boxes, index = decode_center(windowed, size, offset)
         found = stark_uncrop(*boxes[0].tolist(), self.box, SEARCH_SIZE, scale)
-        w, h = (math.exp((1 - s.size_lr) * math.log(a) + s.size_lr * math.log(b)) for a, b in zip(self.box[2:], found[2:], strict=True))
+        w, h = (old ** (1 - s.size_lr) * new**s.size_lr for old, new in zip(self.box[2:], found[2:], strict=True))
         self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
         return Estimate(self.box, float(score.flatten()[index[0]]))

@@ -166,7 +166,12 @@ class PairDataset(Dataset):
         return cv2.resize(image[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_LINEAR)
 
     def _paste_distractors(
-        self, rng: np.random.Generator, patch: np.ndarray, target: list[np.ndarray], track: list[Instance], present: bool
+        self,
+        rng: np.random.Generator,
+        patch: np.ndarray,
+        target: list[np.ndarray],
+        track: list[Instance],
+        present: bool,
     ) -> None:
         """Paste up to three objects into `patch`: others, or the target's own likeness, plainly altered."""
         size = len(patch)

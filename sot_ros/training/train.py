@@ -114,7 +114,7 @@ def _fit(
         optimizer.step()
         schedule.step()
         average.update_parameters(network)
-        now = np.array([float(v) for v in losses])
+        now = np.array([float(v.detach()) for v in losses])
         recent = now if np.isnan(recent).all() else 0.98 * recent + 0.02 * now
         progress.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in zip(losses._fields, recent, strict=True)))
         if step % config["save_every"] == 0 or step == config["steps"]:

@@ -1,0 +1,150 @@
+"""The evaluation measures what OTB measures, on folders as they are handed around."""
+
+import cv2
+import numpy as np
+import pytest
+from golden import synthetic_clip as clip
+
+from sot_ros.cli import main
+from sot_ros.evaluation.metrics import center_errors, ious, precision, success_auc
+from sot_ros.evaluation.sequences import Sequence, evaluate, find_sequences, read_sequence
+from sot_ros.geometry import Box, iou
+from sot_ros.trackers.base import Estimate
+
+TRUTH = np.array([[10.0, 20, 30, 40], [15, 22, 30, 40], [np.nan] * 4, [21, 25, 33, 44]])
+
+
+def write_sequence(folder, frames=4, separator=",", boxes=None):
+    (folder / "img").mkdir(parents=True)
+    for t in range(frames):
+        cv2.imwrite(str(folder / "img" / f"{t:04d}.jpg"), clip.frame(t)[..., ::-1])
+    boxes = [clip.box(t) for t in range(frames)] if boxes is None else boxes
+    lines = (separator.join(f"{v:.3f}" for v in (x + 1, y + 1, w, h)) for x, y, w, h in boxes)
+    (folder / "groundtruth_rect.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+class Oracle:
+    """Knows the truth, and reports it moved to the right by a share of the width."""
+
+    def __init__(self, truth, shift):
+        self.boxes = iter(truth[1:] + [shift * truth[0, 2], 0, 0, 0])
+
+    def initialize(self, image, box): ...
+
+    def track(self, image):
+        return Estimate(Box(*next(self.boxes)), 0.5)
+
+
+def test_iou_of_arrays_is_that_of_boxes():
+    rng = np.random.default_rng(0)
+    a = rng.uniform(0, 20, (200, 4))
+    b = a + rng.normal(0, 8, (200, 4)).clip(-a, None)
+    one_by_one = [iou(Box(*p), Box(*q)) for p, q in zip(a.tolist(), b.tolist(), strict=True)]
+    assert ious(a, b) == pytest.approx(one_by_one)
+    assert max(one_by_one) > 0.5 and min(one_by_one) == 0
+
+
+def test_auc_counts_thresholds_below_each_iou():
+    # Half a width aside, the IoU is 1/3: above 0, 0.05, ... 0.3, seven of 21 thresholds.
+    truth = np.array([[0.0, 0, 10, 10]])
+    assert success_auc(truth, truth) == pytest.approx(20 / 21)
+    assert success_auc(truth + [5, 0, 0, 0], truth) == pytest.approx(7 / 21)
+    assert success_auc(truth + [10, 0, 0, 0], truth) == 0
+
+
+def test_auc_agrees_with_the_definition_spelt_out():
+    rng = np.random.default_rng(1)
+    truth = rng.uniform(5, 40, (60, 4))
+    boxes = truth + rng.normal(0, 4, (60, 4))
+    expected = 0.0
+    for step in range(21):
+        above = [iou(Box(*p), Box(*q)) > step / 20 for p, q in zip(boxes, truth, strict=True)]
+        expected += sum(above) / len(above) / 21
+    assert success_auc(boxes, truth) == pytest.approx(expected)
+
+
+def test_precision_counts_centres_within_20_pixels():
+    truth = np.array([[0.0, 0, 10, 10]] * 4)
+    boxes = truth + np.array([[0, 0, 0, 0], [12, 16, 0, 0], [12, 17, 0, 0], [0, 0, 30, 0]])
+    assert center_errors(boxes, truth) == pytest.approx([0, 20, np.hypot(12, 17), 15])
+    assert precision(boxes, truth) == 0.75
+
+
+def test_frames_without_the_target_count_nowhere():
+    boxes = np.nan_to_num(TRUTH, nan=500.0)
+    assert success_auc(boxes, TRUTH) == pytest.approx(20 / 21)
+    assert precision(boxes, TRUTH) == 1
+
+
+@pytest.mark.parametrize("separator", [",", "\t", " ", ", "])
+def test_a_sequence_is_read_0_indexed_whatever_separates_the_numbers(tmp_path, separator):
+    sequence = read_sequence(write_sequence(tmp_path / "one", separator=separator, boxes=TRUTH))
+    assert sequence.name == "one" and [p.name for p in sequence.frames] == [f"{t:04d}.jpg" for t in range(4)]
+    np.testing.assert_allclose(sequence.truth, TRUTH)
+
+
+@pytest.mark.parametrize("shift, auc", [(0.0, 20 / 21), (0.5, (20 + 3 * 7) / 21 / 4)])
+def test_one_pass_of_a_perfect_and_of_a_shifted_tracker(tmp_path, shift, auc):
+    sequence = read_sequence(write_sequence(tmp_path, boxes=[(10, 10, 40, 30)] * 4))
+    result = evaluate(Oracle(sequence.truth, shift), sequence)
+    assert result.auc == pytest.approx(auc)
+    assert len(result.boxes) == len(result.confidences) == len(result.seconds) + 1 == 4
+
+
+def test_sot_eval_prints_a_row_for_each_sequence_and_the_mean(tmp_path, capsys):
+    for name in ("first", "second"):
+        write_sequence(tmp_path / name, frames=3)
+    command = ["eval", str(tmp_path), "--model", "sot_mobile", "--weights", "random", "--device", "cpu"]
+    assert main([*command, "--set", "size_lr=0.0", "--set", "window_influence=1"]) == 0
+    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert head == ["sequence", "frames", "AUC", "prec.20", "fps"]
+    assert [row[:2] for row in rows] == [["first", "3"], ["second", "3"], ["mean", "6"]]
+    assert 0 < float(rows[2][2]) == pytest.approx((float(rows[0][2]) + float(rows[1][2])) / 2, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["--set", "size_lr"], "--set size_lr refused: NAME=VALUE is accepted"),
+        (["--set", "speed=1"], "unknown setting 'speed': this model has"),
+        (["--model", "nothing"], "unknown model 'nothing': known are"),
+        ([], "no sequences in"),
+    ],
+)
+def test_sot_eval_says_in_one_line_what_was_wrong(tmp_path, capsys, arguments, complaint):
+    command = ["eval", str(tmp_path), "--model", "sot_mobile", "--weights", "random", "--device", "cpu"]
+    assert main([*command, *arguments]) == 1
+    error = capsys.readouterr().err
+    assert complaint in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("1,2,3,4\n", "2 frames but 1 lines"),
+        ("1,2,3\n1,2,3\n", "four numbers x, y, w, h on each line"),
+        ("1,2,3,x\n1,2,3,4\n", "four numbers x, y, w, h on each line"),
+        ("nan,nan,nan,nan\n1,2,3,4\n", "the first frame needs a box"),
+    ],
+)
+def test_a_sequence_that_cannot_be_evaluated_is_refused(tmp_path, text, complaint):
+    (write_sequence(tmp_path / "bad", frames=2) / "groundtruth_rect.txt").write_text(text)
+    with pytest.raises(ValueError, match=complaint):
+        find_sequences(tmp_path)
+
+
+def test_a_frame_that_is_no_image_is_named():
+    sequence = Sequence("bad", [clip.__file__], TRUTH[:1])
+    with pytest.raises(ValueError, match="synthetic_clip.py cannot be read"):
+        evaluate(Oracle(TRUTH[:1], 0), sequence)
+
+
+def test_sot_models_lists_every_model_and_names_the_default(capsys):
+    import sot_ros
+    from sot_ros.trackers.models import DEFAULT_MODEL
+
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == sot_ros.list_models()
+    assert [line.split()[0] for line in lines if "(the default)" in line] == [DEFAULT_MODEL]

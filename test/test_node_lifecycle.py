@@ -1,0 +1,84 @@
+"""Down and up again, under a lifecycle manager."""
+
+import cv2
+from lifecycle_msgs.msg import Transition
+from robot import picture, truth
+from sensor_msgs.msg import CompressedImage
+
+from sot_ros.msg import TrackedBox
+
+
+def resident_mb(pid: int) -> float:
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+
+
+def test_without_autostart_the_node_waits_unconfigured(managed):
+    assert managed.state() == "unconfigured"
+    assert managed.node.count_subscribers("image") == 0
+    managed.bring_up()
+    assert managed.state() == "active"
+
+
+def test_an_inactive_node_answers_nothing_and_an_active_one_starts_without_a_target(managed):
+    managed.bring_up()
+    managed.meet()
+    managed.start()
+    assert managed.transition(Transition.TRANSITION_DEACTIVATE)
+    managed.wait(lambda: managed.node.count_subscribers("image") == 0, "end of the subscription")
+    assert managed.transition(Transition.TRANSITION_ACTIVATE)
+    managed.meet()
+    assert managed.answers[-1].state == TrackedBox.IDLE
+
+
+def test_an_impossible_transition_is_outlived(managed):
+    managed.ask_for(Transition.TRANSITION_ACTIVATE)
+    managed.says("ERROR", "transition")
+    managed.bring_up()
+
+
+def test_settings_survive_cleaning_up_and_the_model_can_be_changed(managed):
+    managed.bring_up()
+    assert managed.set("window_influence", 0.3) == ""
+    managed.clean_up()
+    managed.bring_up()
+    assert managed.get("window_influence") == 0.3
+
+
+def test_memory_is_flat_over_20_times_down_and_up(managed):
+    sizes = []
+    for _ in range(20):
+        managed.bring_up()
+        managed.meet()
+        managed.start()
+        managed.clean_up()
+        sizes.append(resident_mb(managed.process.pid))
+    # The weights of siamfc take 9 MB: a session that is kept alive would show.
+    assert sizes[-1] - sizes[4] < 30, sizes
+
+
+def test_compressed_images_are_tracked(managed):
+    assert managed.set("image_transport", "compressed") == ""
+    try:
+        managed.bring_up()
+        managed.says("image/compressed")
+
+        def compressed(t: int) -> CompressedImage:
+            _, data = cv2.imencode(".jpg", cv2.cvtColor(picture(t), cv2.COLOR_RGB2BGR))
+            return CompressedImage(header=managed.header(), format="jpeg", data=data.tobytes())
+
+        known = len(managed.answers)
+        while len(managed.answers) == known:
+            managed.publish(compressed(0))
+            managed.spin(0.2)
+        managed.init(truth(0))
+        managed.says("started at")
+        assert managed.show(compressed(1)).state == TrackedBox.TRACKING
+        managed.publish(CompressedImage(header=managed.header(), format="jpeg", data=b"not a picture"))
+        managed.says("compressed image", "refused")
+        managed.publish(CompressedImage(header=managed.header(), format="jpeg"))
+        managed.says("it holds no data")
+        assert managed.show(compressed(2)).state == TrackedBox.TRACKING
+    finally:
+        managed.clean_up()
+        managed.set("image_transport", "raw")

@@ -1,0 +1,112 @@
+"""The default model works from a fresh install: its weights are shipped, and they track."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden import synthetic_clip as clip
+
+import sot_ros
+from sot_ros.evaluation.sequences import evaluate, read_sequence
+from sot_ros.geometry import Box, iou
+from sot_ros.networks.heads import CenterHead, decode_center, hann_window
+from sot_ros.networks.sot_mobile import sot_mobile
+from sot_ros.trackers.models import DEFAULT_MODEL, shipped_weights
+
+SEQUENCES = Path(__file__).parents[2] / "shared" / "sequences"
+
+
+@pytest.fixture(scope="module")
+def tracker():
+    return sot_ros.create_tracker(device="cpu")
+
+
+def test_the_default_is_shipped_and_small():
+    assert DEFAULT_MODEL == "sot_mobile"
+    assert shipped_weights(DEFAULT_MODEL).stat().st_size < 8e6
+
+
+def test_it_follows_the_synthetic_clip(tracker):
+    tracker.initialize(clip.frame(0), clip.box(0))
+    overlaps = []
+    for t in range(1, clip.FRAMES):
+        estimate = tracker.track(clip.frame(t))
+        overlaps.append(iou(estimate.box, Box(*clip.box(t))))
+        assert 0 <= estimate.confidence <= 1 and estimate.box == tracker.box
+    assert np.mean(overlaps) > 0.6
+
+
+def test_confidence_falls_when_the_target_is_gone(tracker):
+    tracker.initialize(clip.frame(0), clip.box(0))
+    there = tracker.track(clip.frame(1)).confidence
+    gone = tracker.track(np.full_like(clip.frame(2), 118)).confidence
+    assert gone < 0.5 * there
+
+
+def test_size_lr_0_keeps_the_size(tracker):
+    still = sot_ros.create_tracker(device="cpu", size_lr=0.0)
+    still.initialize(clip.frame(0), clip.box(0))
+    assert still.track(clip.frame(6)).box[2:] == pytest.approx(clip.box(0)[2:])
+    tracker.initialize(clip.frame(0), clip.box(0))
+    assert tracker.track(clip.frame(6)).box[2:] != pytest.approx(clip.box(0)[2:], rel=1e-3)
+
+
+def test_half_precision_finds_the_same_place(tracker):
+    half = sot_ros.create_tracker(device="cpu", precision="bf16")
+    for each in (tracker, half):
+        each.initialize(clip.frame(0), clip.box(0))
+    assert iou(tracker.track(clip.frame(2)).box, half.track(clip.frame(2)).box) > 0.8
+
+
+def test_a_template_kept_from_before_gives_what_joint_evaluation_gives():
+    torch.manual_seed(0)
+    network = sot_mobile().eval()
+    z, x = 255 * torch.rand(3, 3, 128, 128), 255 * torch.rand(3, 3, 256, 256)
+    extent = torch.tensor([[0.5, 0.5], [0.7, 0.3], [0.1, 1.2]])
+    with torch.inference_mode():
+        together = network(network.embed(z, extent), x)
+        kept = [network.embed(z[i : i + 1], extent[i : i + 1]) for i in range(3)]
+        for i in range(3):
+            for joint, alone in zip(together, network(kept[i], x[i : i + 1]), strict=True):
+                torch.testing.assert_close(joint[i : i + 1], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_template_knows_how_much_of_each_cell_the_target_fills():
+    network = sot_mobile().eval()
+    with torch.inference_mode():
+        fill = network.embed(torch.zeros(2, 3, 128, 128), torch.tensor([[0.5, 0.25], [0.05, 2.0]])).foreground
+    first, second = fill.reshape(2, 8, 8)
+    assert first.sum() == pytest.approx(0.5 * 0.25 * 64, abs=1e-4)
+    assert (first[3:5, 2:6] == 1).all() and first[3:5, 2:6].numel() == 8
+    assert second[:, 3:5].numpy() == pytest.approx(0.2, abs=1e-4)
+
+
+def test_the_centre_head_is_decoded_at_the_chosen_cell():
+    choice = torch.zeros(2, 1, 4, 4)
+    choice[0, 0, 1, 2] = choice[1, 0, 3, 0] = 1
+    size, offset = torch.rand(2, 2, 4, 4), torch.rand(2, 2, 4, 4)
+    boxes, index = decode_center(choice, size, offset)
+    assert index.tolist() == [6, 12]
+    assert boxes[0].tolist() == pytest.approx(
+        [(2 + offset[0, 0, 1, 2]) / 4, (1 + offset[0, 1, 1, 2]) / 4, *size[0, :, 1, 2].tolist()]
+    )
+
+
+def test_the_centre_heads_maps_are_in_range():
+    score, size, offset = CenterHead(16, 32).eval()(50 * torch.randn(2, 16, 8, 8))
+    assert score.shape == (2, 1, 8, 8) and size.shape == offset.shape == (2, 2, 8, 8)
+    for shares in (score, size):
+        assert shares.min() > 0 and shares.max() < 1
+
+
+def test_the_window_has_its_top_in_the_middle_and_no_zero_at_the_edge():
+    window = hann_window(16)
+    assert window.min() > 0.03 and torch.equal(window, window.T)
+    assert window.max() == window[7, 8] == pytest.approx(0.983, abs=1e-3)
+
+
+@pytest.mark.skipif(not SEQUENCES.is_dir(), reason=f"the development sequences are not at {SEQUENCES}")
+def test_it_tracks_real_footage(tracker):
+    aucs = [evaluate(tracker, read_sequence(SEQUENCES / name)).auc for name in ("Deer", "DragonBaby")]
+    assert np.mean(aucs) > 0.4
