@@ -22,8 +22,8 @@ usable() {  # usable PYTHON: can it run sot_ros?
 
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-python3 /usr/bin/python3 python3.13 python3.12 python3.11 python3.10}; do
-    # An active virtual environment, perhaps our own, stands for the Python that it was made from.
+  for candidate in ${PYTHON:-.venv/bin/python python3 /usr/bin/python3 python3.13 python3.12 python3.11 python3.10}; do
+    # A virtual environment, ours or another that is active, stands for the Python that it was made from.
     candidate=$("$candidate" -c 'import sys; print(sys._base_executable)' 2>/dev/null) || continue
     if usable "$candidate"; then echo "$candidate"; return; fi
   done

@@ -11,6 +11,7 @@ import numpy as np
 
 from sot_ros.geometry import Box
 from sot_ros.trackers import Tracker
+from sot_ros.trackers.settings import setting
 
 
 class State(IntEnum):
@@ -38,12 +39,9 @@ class Thresholds:
     Raises ValueError for values that contradict each other.
     """
 
-    occluded_below: float
-    """TRACKING turns into OCCLUDED under this confidence."""
-    tracking_above: float
-    """OCCLUDED and LOST turn back into TRACKING from this confidence on; not below `occluded_below`."""
-    coast_s: float = 2.0
-    """OCCLUDED turns into LOST after this many seconds."""
+    occluded_below: float = setting(0.3, "TRACKING turns into OCCLUDED under this confidence", 0.0, 1.0)
+    tracking_above: float = setting(0.5, "OCCLUDED and LOST turn into TRACKING from this confidence on", 0.0, 1.0)
+    coast_s: float = setting(2.0, "OCCLUDED turns into LOST after this many seconds", 0.0, 3600.0)
 
     def __post_init__(self):
         if not 0 <= self.occluded_below <= self.tracking_above <= 1:

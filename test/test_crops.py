@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sot_ros.crops import cut, siamfc_crop, stark_crop, stark_uncrop
+from sot_ros.crops import cut, siamfc_crop, stark_crop, stark_padding, stark_uncrop
 from sot_ros.geometry import Box
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -55,3 +55,21 @@ def test_a_stark_crop_never_shows_the_last_row_and_column():
     assert scale == 1
     assert patch[:39, :39].min() == 255
     assert patch[39].max() == patch[:, 39].max() == 0
+
+
+@given(st.floats(-50, 120), st.floats(-50, 100), st.floats(1, 60), st.floats(1, 5))
+def test_stark_padding_is_what_a_stark_crop_of_a_white_image_has_black(x, y, side, factor):
+    white = np.full((60, 80, 3), 255, np.uint8)
+    box = Box(x, y, side, side)
+    size = int(np.ceil(side * factor))
+    patch, scale = stark_crop(white, box, factor, size)
+    assert scale == 1
+    assert np.array_equal(stark_padding(white, box, factor, size), patch[..., 0] == 0)
+
+
+@given(st.floats(-50, 120), st.floats(-50, 100), st.floats(1, 60), st.floats(1, 5))
+def test_stark_padding_covers_every_pixel_that_resizing_darkened(x, y, side, factor):
+    white = np.full((60, 80, 3), 255, np.uint8)
+    box = Box(x, y, side, side)
+    patch, _ = stark_crop(white, box, factor, 64)
+    assert stark_padding(white, box, factor, 64)[patch[..., 0] < 255].all()

@@ -1,5 +1,6 @@
 """What can be changed while the node runs, and what is refused, with the reason."""
 
+import dataclasses
 import re
 
 import pytest
@@ -7,7 +8,8 @@ import yaml
 from conftest import ROOT
 
 from sot_ros.msg import TrackedBox
-from sot_ros.node.parameters import NODE_PARAMETERS, model_parameters
+from sot_ros.node.parameters import NodeParameters
+from sot_ros.session import Thresholds
 from sot_ros.trackers.models import MODELS
 
 
@@ -68,7 +70,7 @@ def test_settings_take_effect_on_the_next_image(robot):
         ("debug", "maybe", "type"),
         ("debug_rate", 0.0, "debug_rate"),
         ("autostart", False, "read-only"),
-        ("no_such_parameter", 1, "no_such_parameter"),
+        ("no_such_parameter", 1, "undeclared parameter"),
         ("model", "sot_mobile", "model refused: deactivate the node and clean it up"),
         ("weights", "other.pth", "weights refused: deactivate the node and clean it up"),
         ("device", "cpu", "device refused: deactivate the node and clean it up"),
@@ -118,19 +120,16 @@ def test_the_debug_image_can_be_switched_off(robot):
 
 
 def test_the_shipped_file_documents_every_parameter_with_its_default():
-    path = ROOT / "config" / "tracker.yaml"
-    active = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
-    node_defaults = {row.name: row.default for row in NODE_PARAMETERS}
-    assert active.items() <= node_defaults.items()
-
-    uncommented = path.read_text().replace("    # ", "    ")
-    documented = {line.split(":")[0].strip() for line in uncommented.splitlines() if ":" in line}
-    settings = {row.name for model in MODELS for row in model_parameters(model)}
-    assert settings | set(node_defaults) <= documented
-
-
-def test_siamfcs_values_in_the_shipped_file_are_its_defaults():
     text = (ROOT / "config" / "tracker.yaml").read_text()
-    values = dict(re.findall(r"^    # (\w+): (.+)$", text, re.MULTILINE))
-    for row in model_parameters("siamfc"):
-        assert float(values[row.name]) == pytest.approx(row.default, abs=1e-4), row.name
+    active = yaml.safe_load(text)["/**"]["ros__parameters"]
+    assert active.items() <= dataclasses.asdict(NodeParameters()).items()
+
+    documented = yaml.safe_load("\n".join(re.findall(r"^    #? ?(\w+: .+)$", text, re.MULTILINE)))
+    for model, row in MODELS.items():
+        defaults = (NodeParameters(), Thresholds(row.occluded_below, row.tracking_above), row.settings)
+        undocumented = {f.name for part in defaults for f in dataclasses.fields(part)} - set(documented)
+        assert not undocumented, model
+    # Each value that is commented out is the default of some model.
+    for name in set(documented) - set(active) - {"model", "coast_s"}:
+        values = [getattr(s, name) for row in MODELS.values() for s in (row.settings, row) if hasattr(s, name)]
+        assert documented[name] in values, name

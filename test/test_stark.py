@@ -75,7 +75,7 @@ class Case:
         """Boxes within 0.05 pixel of upstream's, and confidences within 1e-4 where upstream has them."""
         boxes, confidences = np.array([e.box for e in found]), np.array([e.confidence for e in found])
         assert np.abs(boxes - self.tracks[f"{series}_boxes"][: len(found)]).max() < 0.05
-        assert (0 <= confidences).all() and (confidences <= 1).all()
+        assert (confidences >= 0).all() and (confidences <= 1).all()
         if "_st" in self.model:
             assert np.abs(confidences - self.tracks[f"{series}_conf"][: len(found)]).max() < 1e-4
 

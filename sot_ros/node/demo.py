@@ -306,7 +306,7 @@ def run(source: str, box: Box | None, output: Path, parameters: dict[str, str] |
     p50, p95 = 1000 * np.percentile(recorder.latencies, (50, 95))
     print(f"""
 frames   {recorder.sent} sent, {processed} processed, {recorder.sent - processed} dropped
-states   {', '.join(f'{count} {state}' for state, count in recorder.states.items())}
+states   {", ".join(f"{count} {state}" for state, count in recorder.states.items())}
 rate     {processed / took:.1f} Hz of {clip.rate:.1f} Hz
 latency  image to box: p50 {p50:.1f} ms, p95 {p95:.1f} ms
 video    {video}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
+from typing import Any
 
 import torch
 from rcl_interfaces.msg import SetParametersResult
@@ -22,18 +24,16 @@ from sot_ros.node.frames import Frame
 from sot_ros.node.messages import rgb_image, seconds, tracked_box
 from sot_ros.node.parameters import (
     FIXED_WHILE_CONFIGURED,
-    NODE_PARAMETERS,
-    Value,
+    NodeParameters,
     accept_whole_numbers,
-    checked,
     declare,
-    model_parameters,
-    model_values,
+    pick,
     take_overrides,
 )
 from sot_ros.node.worker import Worker, one_line
-from sot_ros.session import Session, State, Target
-from sot_ros.trackers import create_tracker
+from sot_ros.session import Session, State, Target, Thresholds
+from sot_ros.trackers.models import create_tracker, find_model
+from sot_ros.trackers.settings import override
 
 # Only the newest image counts, and a lost one is not worth a second sending.
 IMAGE_QOS = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability)
@@ -51,11 +51,13 @@ class TrackerNode(LifecycleNode):
 
     def __init__(self):
         super().__init__("tracker", namespace="/sot", automatically_declare_parameters_from_overrides=True)
-        self._given = take_overrides(self)
-        """What the user gave and is not declared yet: it waits for the model to be known."""
-        declare(self, NODE_PARAMETERS, self._given)
+        given = take_overrides(self)
+        declare(self, override(NodeParameters(), **pick(NodeParameters, given)))
+        self._given = {name: value for name, value in given.items() if not self.has_parameter(name)}
+        """What the user gave for the model: it waits for the first model that is configured."""
         self._model = ""
-        """The model whose parameters are declared."""
+        """The model whose thresholds and settings are declared."""
+        self._model_parameters: list[str] = []
         self._session: Session | None = None
         self._worker: Worker | None = None
         self._inputs: list[Subscription] = []
@@ -78,13 +80,13 @@ class TrackerNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self._declare_model_parameters()
-            self._settings, self._thresholds = model_values(self._model, self._model_parameter_values())
             device = self._value("device")
             tracker = create_tracker(
                 self._model,
                 weights=self._value("weights") or None,
                 device=None if device in ("", "auto") else device,
                 precision=self._value("precision"),
+                **dataclasses.asdict(self._settings),
             )
         except Exception as error:
             expected = isinstance(error, (ValueError, OSError))
@@ -168,24 +170,27 @@ class TrackerNode(LifecycleNode):
 
     # Parameters
 
-    def _value(self, name: str) -> Value:
+    def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _model_parameter_values(self) -> dict[str, Value]:
-        return {row.name: self._value(row.name) for row in model_parameters(self._model)}
-
     def _declare_model_parameters(self) -> None:
+        """Read the model's thresholds and settings; declare them first if the model is another than the last time."""
         model = self._value("model")
-        if model == self._model:
-            return
-        rows = model_parameters(model)
-        given = self._given
-        model_values(model, {row.name: row.default for row in rows} | given)
-        if self._model:
-            for row in model_parameters(self._model):
-                self.undeclare_parameter(row.name)
-        declare(self, rows, given)
-        self._model = model
+        row = find_model(model)
+        thresholds, settings = Thresholds(row.occluded_below, row.tracking_above), row.settings
+        names = [field.name for part in (thresholds, settings) for field in dataclasses.fields(part)]
+        known = model == self._model
+        values = {name: self._value(name) for name in names} if known else self._given
+        for_thresholds = pick(thresholds, values)
+        thresholds = override(thresholds, **for_thresholds)
+        settings = override(settings, **{name: v for name, v in values.items() if name not in for_thresholds})
+        if not known:
+            for name in self._model_parameters:
+                self.undeclare_parameter(name)
+            declare(self, thresholds)
+            declare(self, settings)
+            self._model, self._model_parameters, self._given = model, names, {}
+        self._thresholds, self._settings = thresholds, settings
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
@@ -195,17 +200,15 @@ class TrackerNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
-    def _change(self, changes: dict[str, Value]) -> None:
-        for row in NODE_PARAMETERS:
-            if row.name in changes:
-                checked(row, changes[row.name])
+    def _change(self, changes: dict[str, Any]) -> None:
+        override(NodeParameters(), **pick(NodeParameters, changes))
         if self._session is None:
             return
-        for row in FIXED_WHILE_CONFIGURED:
-            if row.name in changes:
-                raise ValueError(f"{row.name} refused: deactivate the node and clean it up, then it can change")
-        current = self._model_parameter_values()
-        new = current | {name: value for name, value in changes.items() if name in current}
-        self._settings, self._thresholds = model_values(self._model, new)
+        for name in (*FIXED_WHILE_CONFIGURED, *find_model(self._model).built_by):
+            if name in changes:
+                raise ValueError(f"{name} refused: deactivate the node and clean it up, then it can change")
+        thresholds = override(self._thresholds, **pick(self._thresholds, changes))
+        settings = override(self._settings, **pick(self._settings, changes))
+        self._thresholds, self._settings = thresholds, settings
         if self._worker is not None:
-            self._worker.change(self._settings, self._thresholds)
+            self._worker.change(settings, thresholds)

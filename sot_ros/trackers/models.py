@@ -35,7 +35,7 @@ from sot_ros.trackers.swintrack import (
     SwinTrackTracker,
 )
 
-DEFAULT_MODEL = "siamfc"
+DEFAULT_MODEL = "sot_mobile"
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -65,7 +65,7 @@ class Model:
         return self.network(**{name: getattr(settings, name) for name in self.built_by})
 
 
-STARK_FILES = "{}, linked from github.com/researchmm/Stark"
+STARK_FILES = "{}, linked from the model zoo of github.com/researchmm/Stark"
 SWINTRACK_FILES = "the file for {}, from the Google Drive folder linked from github.com/LitingLin/SwinTrack"
 SWINTRACK_MOTION_FILES = "a file of your own training (its authors published no code for the motion token)"
 OSTRACK_FILES = "{}/OSTrack_ep0300.pth.tar, linked from github.com/botaoye/OSTrack"
@@ -108,7 +108,7 @@ MODELS: dict[str, Model] = {
         StarkLightningTracker,
         stark_lightning.stark_lightning,
         StarkLightningSettings(),
-        published=STARK_FILES.format("STARKLightningXtrt_ep0500.pth.tar"),
+        published="STARKLightningXtrt_ep0500.pth.tar, linked from its tutorial in github.com/researchmm/Stark",
         names=stark_lightning.LIGHTNING_NAMES,
     ),
     "swintrack_tiny": Model(
@@ -118,7 +118,10 @@ MODELS: dict[str, Model] = {
         SwinTrackTracker, swintrack.swintrack_base, SwinTrackSettings(), published=SWINTRACK_FILES.format("Base")
     ),
     "swintrack_base_384": Model(
-        SwinTrackTracker, swintrack.swintrack_base_384, SwinTrackSettings(), published=SWINTRACK_FILES.format("Base-384")
+        SwinTrackTracker,
+        swintrack.swintrack_base_384,
+        SwinTrackSettings(),
+        published=SWINTRACK_FILES.format("Base-384"),
     ),
     "swintrack_tiny_motion": Model(
         SwinTrackMotionTracker,

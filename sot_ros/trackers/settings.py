@@ -43,7 +43,7 @@ def _checked(field: dataclasses.Field, current: Value, value: Value) -> Value:
     low, high, choices = (field.metadata[limit] for limit in ("low", "high", "choices"))
     if kind in (bool, str):
         accepted = isinstance(value, kind) and (value in choices or not choices)
-        what = " or ".join(choices) if choices else "True or False"
+        what = " or ".join(choices) or ("true or false" if kind is bool else "a text")
     else:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         accepted = number and kind(value) == value and low <= value <= high

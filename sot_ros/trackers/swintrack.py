@@ -1,7 +1,7 @@
 """SwinTrack's pipeline: one template, a box at every token of the search region, and the past boxes where asked for.
 
-Source of every step and constant: LitingLin/SwinTrack, config/SwinTrack and data/tracking; of the motion token, which is
-not in that code, Lin et al., "SwinTrack: A Simple and Strong Baseline for Transformer Tracking", NeurIPS 2022.
+Source of every step and constant: LitingLin/SwinTrack, config/SwinTrack and data/tracking; of the motion token, which
+is not in that code, Lin et al., "SwinTrack: A Simple and Strong Baseline for Transformer Tracking", NeurIPS 2022.
 """
 
 from __future__ import annotations
