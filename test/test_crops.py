@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sot_ros.crops import cut, siamfc_crop, stark_crop, stark_padding, stark_uncrop
+from sot_ros.crops import cut, siamfc_crop, stark_crop, stark_padding, stark_uncrop, swintrack_crop
 from sot_ros.geometry import Box
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -73,3 +73,33 @@ def test_stark_padding_covers_every_pixel_that_resizing_darkened(x, y, side, fac
     box = Box(x, y, side, side)
     patch, _ = stark_crop(white, box, factor, 64)
     assert stark_padding(white, box, factor, 64)[patch[..., 0] < 255].all()
+
+
+@given(st.floats(-50, 120), st.floats(-50, 100), st.floats(1, 60), st.floats(1, 60), st.floats(1, 5))
+def test_a_swintrack_crop_goes_back_to_the_box_it_was_cut_around(x, y, w, h, factor):
+    box, size = Box(x, y, w, h), 64
+    patch, scale = swintrack_crop(IMAGE, box, factor, size, GREY)
+    assert patch.shape == (size, size, 3)
+    assert patch.min() >= 0
+    assert patch.max() <= 255
+    back = stark_uncrop(0.5, 0.5, w * scale / size, h * scale / size, box, size, scale)
+    assert back == pytest.approx(box)
+
+
+def test_a_swintrack_crop_at_full_scale_is_a_slice_of_the_image():
+    patch, scale = swintrack_crop(IMAGE, Box(20, 10, 32, 32), factor=1, size=32, border=GREY)
+    assert scale == 1
+    assert np.array_equal(patch, IMAGE[10:42, 20:52])
+
+
+def test_a_swintrack_crop_has_the_border_exactly_where_the_image_ends():
+    # Twice as large as the image's upper left quarter: 16 pixels of border above and to the left.
+    patch, _ = swintrack_crop(IMAGE, Box(-16, -16, 64, 64), factor=1, size=64, border=GREY)
+    assert patch[:16].reshape(-1, 3) == pytest.approx(np.tile(GREY, (16 * 64, 1)))
+    assert patch[:, :16].reshape(-1, 3) == pytest.approx(np.tile(GREY, (16 * 64, 1)))
+    assert np.array_equal(patch[16:, 16:], IMAGE[:48, :48])
+
+
+def test_a_swintrack_crop_beside_the_image_is_border_alone():
+    patch, _ = swintrack_crop(IMAGE, Box(500, 500, 30, 30), factor=2, size=32, border=GREY)
+    assert patch.reshape(-1, 3) == pytest.approx(np.tile(GREY, (32 * 32, 1)))

@@ -124,7 +124,7 @@ def test_the_shipped_file_documents_every_parameter_with_its_default():
     active = yaml.safe_load(text)["/**"]["ros__parameters"]
     assert active.items() <= dataclasses.asdict(NodeParameters()).items()
 
-    documented = yaml.safe_load("\n".join(re.findall(r"^    #? ?(\w+: .+)$", text, re.MULTILINE)))
+    documented = yaml.safe_load("\n".join(re.findall(r"^    #? ?(\w+: \S+)$", text, re.MULTILINE)))
     for model, row in MODELS.items():
         defaults = (NodeParameters(), Thresholds(row.occluded_below, row.tracking_above), row.settings)
         undocumented = {f.name for part in defaults for f in dataclasses.fields(part)} - set(documented)

@@ -95,8 +95,22 @@ def test_every_tensor_of_a_published_file_is_loaded_or_known_as_unused(tracker, 
     assert all(torch.equal(tensor, published[name]) for name, tensor in loaded.items())
 
 
-def test_the_network_computes_upstreams_maps(tracker, upstream):
+@pytest.fixture(scope="module")
+def run(tracker):
+    """The maps that the network makes of the golden inputs, and how long the sequence was in each block's MLP."""
+    lengths = []
+    hooks = [
+        block.mlp.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+        for block in tracker.network.backbone.blocks
+    ]
     maps, _ = outputs(tracker.network, tracker.settings)
+    for hook in hooks:
+        hook.remove()
+    return maps, lengths
+
+
+def test_the_network_computes_upstreams_maps(run, upstream):
+    maps, _ = run
     for name, ours in zip(("score_map", "size_map", "offset_map"), maps, strict=True):
         assert_same(ours, upstream[name])
 
@@ -119,21 +133,14 @@ def test_the_tracker_follows_upstreams_track(tracker, upstream):
     assert all(0 <= e.confidence <= 1 for e in estimates)
 
 
-def test_elimination_shortens_the_sequence(tracker, model):
-    lengths = []
-    hooks = [
-        block.mlp.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
-        for block in tracker.network.backbone.blocks
-    ]
-    outputs(tracker.network, tracker.settings)
-    for hook in hooks:
-        hook.remove()
+def test_elimination_shortens_the_sequence(run, model):
     stages = {
         "ostrack_256": (320, 320, 320, 320),
         "ostrack_256_ce": (320, 244, 190, 153),
         "ostrack_384": (720, 720, 720, 720),
         "ostrack_384_ce": (720, 548, 427, 343),
     }[model]
+    _, lengths = run
     assert lengths == [length for length in stages for _ in range(3)]
 
 

@@ -1,6 +1,7 @@
 """SwinTrack computes and tracks what its authors' code does, and its motion token is what their paper describes."""
 
 import json
+import math
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from golden import synthetic_clip as clip
-from golden.fill import fill
+from golden.fill import fill, fill_state
 from hypothesis import given
 from hypothesis import strategies as st
 from timm.models.swin_transformer import get_relative_position_index
@@ -29,7 +30,9 @@ class Pair(NamedTuple):
     """What upstream computed, and our tracker with the same weights, read from a file like upstream's."""
 
     results: dict[str, np.ndarray]
-    meta: dict
+    init_box: list[float]
+    free_frames: list[int]
+    forced_frames: list[int]
     tracker: Tracker
 
 
@@ -49,7 +52,10 @@ def pair(request, tmp_path_factory):
     torch.save({"version": 2, "model": state}, path)
     tracker = sot_ros.create_tracker(request.param, weights=path, device="cpu")
     path.unlink()
-    return Pair(results, json.loads(str(results["meta"])), tracker)
+    meta = json.loads(str(results["meta"]))
+    # The largest model takes a second for a frame on a small machine.
+    frames = slice(3 if request.param == "swintrack_base_384" else None)
+    return Pair(results, meta["init_box"], meta["free_frames"][frames], meta["forced_frames"][frames], tracker)
 
 
 @pytest.fixture(scope="module")
@@ -74,41 +80,39 @@ def test_the_network_computes_upstreams_scores_and_boxes(pair):
 
 
 def test_the_tracker_follows_upstreams_track(pair):
-    tracker, meta = pair.tracker, pair.meta
+    results, tracker = pair.results, pair.tracker
     scores = []
     hook = tracker.network.register_forward_hook(lambda *call: scores.append(call[2][0][0].numpy()))
-    tracker.initialize(clip.frame(0), meta["init_box"])
-    free = [tracker.track(clip.frame(t)) for t in meta["free_frames"]]
+    tracker.initialize(clip.frame(0), pair.init_box)
+    free = [tracker.track(clip.frame(t)) for t in pair.free_frames]
     forced = []
-    for t, box in zip(meta["forced_frames"], pair.results["forced_states"], strict=True):
+    for t, box in zip(pair.forced_frames, results["forced_states"], strict=False):
         tracker.box = box
         forced.append(tracker.track(clip.frame(t)))
     hook.remove()
 
-    assert np.abs(np.array([e.box for e in free]) - pair.results["free_boxes"]).max() < 0.05
-    assert np.abs(np.array([e.box for e in forced]) - pair.results["forced_boxes"]).max() < 0.05
+    confidences = []
+    for found, series in ((free, "free"), (forced, "forced")):
+        assert np.abs(np.array([e.box for e in found]) - results[f"{series}_boxes"][: len(found)]).max() < 0.05
+        confidences.extend(results[f"{series}_conf"][: len(found)])
     # Upstream reports the windowed score, the tracker the score itself at the same place.
     hann = np.hanning(tracker.network.search_size // 16)
     windowed = 0.51 * np.array(scores) + 0.49 * np.outer(hann, hann).flatten()
-    upstream_confidence = np.concatenate([pair.results["free_conf"], pair.results["forced_conf"]])
-    assert np.abs(windowed.max(axis=1) - upstream_confidence).max() < 1e-4
+    assert np.abs(windowed.max(axis=1) - confidences).max() < 1e-4
     chosen = np.take_along_axis(np.array(scores), windowed.argmax(axis=1)[:, None], axis=1)[:, 0]
     assert [e.confidence for e in free + forced] == pytest.approx(chosen)
 
 
-def test_the_window_decides_where_scores_do_not(tiny):
-    tiny.initialize(clip.frame(0), clip.box(0))
-    settings, tiny.settings = tiny.settings, sot_ros.trackers.settings.override(tiny.settings, window_influence=1.0)
-    places = []
-    hook = tiny.network.register_forward_hook(lambda *call: places.append(call[2][1][0]))
-    found = tiny.track(clip.frame(1)).box
-    hook.remove()
-    tiny.settings = settings
-    # Of 14 x 14 tokens the four in the middle share the window's peak; the first of them is chosen.
-    _, _, w, h = places[0][6 * 14 + 6].tolist()
-    x, y, bw, bh = clip.box(0)
-    side = ((bw + 1.5 * (bw + bh)) * (bh + 1.5 * (bw + bh))) ** 0.5
-    assert found[2:] == pytest.approx((w * side, h * side), rel=1e-4)
+def test_a_window_of_influence_1_keeps_the_target_in_the_middle():
+    centred = sot_ros.create_tracker("swintrack_tiny", weights="random", device="cpu", window_influence=1.0)
+    boxes = []
+    centred.network.register_forward_hook(lambda *call: boxes.append(call[2][1][0]))
+    centred.initialize(clip.frame(0), clip.box(0))
+    found = centred.track(clip.frame(1)).box
+    # Of 14 x 14 tokens the four in the middle share the window's peak, and the first of them is taken.
+    _, _, w, h = clip.box(0)
+    side = math.sqrt((w + 1.5 * (w + h)) * (h + 1.5 * (w + h)))
+    assert found[2:] == pytest.approx((boxes[0][6 * 14 + 6, 2:] * side).tolist(), rel=1e-4)
 
 
 def test_a_target_of_a_few_pixels_is_searched_as_one_of_ten(tiny):
@@ -155,45 +159,42 @@ def motion():
     return sot_ros.create_tracker("swintrack_tiny_motion", weights="random", device="cpu", **settings)
 
 
-def random_places():
-    return torch.from_numpy(np.random.default_rng(0).integers(0, GRANULARITY + 1, (1, BOXES, 4)))
-
-
-def test_without_its_column_of_attention_the_motion_token_changes_nothing(motion):
-    with_token, plain = motion.network, swintrack_tiny().eval()
+def test_without_its_column_of_attention_the_motion_token_changes_nothing():
+    with_token, plain = swintrack_tiny(BOXES, GRANULARITY).eval(), swintrack_tiny().eval()
+    with_token.load_state_dict(fill_state(with_token.state_dict(), SEED))
     shared = {name: tensor for name, tensor in with_token.state_dict().items() if not name.startswith("motion.")}
     plain.load_state_dict(shared)
+    with_token, plain = with_token.double(), plain.double()
+    places = torch.from_numpy(np.random.default_rng(0).integers(0, GRANULARITY + 1, (1, BOXES, 4)))
+    z, x = (normal_input(tag, size).double() for tag, size in (("z", 112), ("x", 224)))
     with torch.inference_mode():
-        z, x = normal_input("z", 112), normal_input("x", 224)
         expected = plain(plain.embed(z), x)
         template = with_token.embed(z)
-        heard = with_token(template, x, random_places())
-        masked = template._replace(decoder_bias=template.decoder_bias.clone())
-        masked.decoder_bias[..., 0] = -torch.inf
-        unheard = with_token(masked, x, random_places())
+        heard = with_token(template, x, places)
+        template.decoder_bias[..., 0] = -torch.inf
+        unheard = with_token(template, x, places)
     for a, b, c in zip(expected, unheard, heard, strict=True):
-        assert torch.allclose(a, b, rtol=0, atol=1e-6)
-        assert (a - c).abs().max() > 1e-5
+        assert torch.allclose(a, b, rtol=0, atol=1e-12)
+        assert (a - c).abs().max() > 1e-4
+
+
+# Multiples of 1/8 pixel and powers of two stay exact, so that no edge falls over a step's border by rounding.
+eighths = st.integers(-400, 1200).map(lambda n: n / 8)
 
 
 @given(
-    st.lists(st.none() | st.builds(Box, *[st.floats(-50, 150)] * 2, *[st.floats(1, 80)] * 2), min_size=1, max_size=6),
+    st.lists(st.none() | st.builds(Box, eighths, eighths, eighths.map(abs), eighths.map(abs)), min_size=1, max_size=6),
     st.integers(-3000, 3000),
     st.integers(-3000, 3000),
     st.sampled_from([0.25, 0.5, 2, 8]),
 )
 def test_a_past_that_moves_and_grows_with_the_crop_has_the_same_places(boxes, dx, dy, growth):
     def moved(box):
-        # Through multiples of 1/8 pixel, which stay exact, so that no edge falls over a step's border by rounding.
-        x, y, w, h = (round(v * 8) / 8 for v in box)
-        return Box((x + dx) * growth, (y + dy) * growth, w * growth, h * growth)
-
-    def rounded(box):
-        return Box(*(round(v * 8) / 8 for v in box))
+        return Box((box.x + dx) * growth, (box.y + dy) * growth, box.w * growth, box.h * growth)
 
     around, side = Box(40, 30, 20, 24), 128.0
-    before = motion_places([b and rounded(b) for b in boxes], around, side, 64)
-    after = motion_places([b and moved(b) for b in boxes], moved(around), side * growth, 64)
+    before = motion_places(boxes, around, side, 64)
+    after = motion_places([box and moved(box) for box in boxes], moved(around), side * growth, 64)
     assert np.array_equal(before, after)
 
 

@@ -120,12 +120,11 @@ def relative_index(z: int, x: int) -> tuple[Tensor, Tensor]:
     leaves out the query's image, which always is the search region.
     """
     with torch.device("cpu"):  # the numbers give the tables' sizes, also where the network is built on "meta"
-        places = [torch.cartesian_prod(*[torch.arange(n)] * 2) for n in (z, x)]
-        image = torch.cat([torch.zeros(z * z), torch.ones(x * x)]).long()
-    rows, columns = torch.cat(places).unbind(1)
-    offsets = [side[:, None] - side[None, :] + x - 1 for side in (rows, columns)]
+        cells = torch.cat([torch.cartesian_prod(torch.arange(n), torch.arange(n)) for n in (z, x)])
+        image = torch.tensor([0] * z * z + [1] * x * x)
+    down, right = (cells[:, None] - cells[None] + x - 1).unbind(-1)
     # One number for every combination, in lexicographic order: offsets are below 2 x, images below 2.
-    code = ((offsets[0] * 2 * x + offsets[1]) * 2 + image[:, None]) * 2 + image[None, :]
+    code = ((down * 2 * x + right) * 2 + image[:, None]) * 2 + image[None]
     encoder, decoder = (torch.unique(part, return_inverse=True)[1] for part in (code, code[z * z :]))
     return encoder, decoder
 
@@ -213,7 +212,7 @@ class MotionToken(nn.Module):
     """The target's last boxes as one token: (B, boxes, 4) places, 0 to granularity -> (B, 1, D).
 
     A place is that of a left, top, right or lower edge in one of `granularity` equal steps across the search region;
-    `granularity` itself stands for a box that is missing. Source: section 3.2 of the paper; there is no upstream code.
+    `granularity` itself stands for a box that is missing. Source: the paper; its code for this is unpublished.
     """
 
     def __init__(self, dim: int, boxes: int, granularity: int):

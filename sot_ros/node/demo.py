@@ -42,8 +42,8 @@ from sot_ros.msg import InitBox, TrackedBox
 from sot_ros.node.clips import Clip, newest, open_clip
 from sot_ros.node.messages import rgb_image
 
-START_TIMEOUT_S = 90.0
-"""The first import of torch from a cold disk takes most of a minute on small machines."""
+START_TIMEOUT_S = 180.0
+"""The first import of torch from a cold disk takes a minute on a small machine, and longer on a busy one."""
 LAST_ANSWER_S = 2.0
 SHEET_FRAMES = 8
 STATES = {getattr(TrackedBox, name): name for name in COLORS}
@@ -66,9 +66,11 @@ class TrackerProcess:
             self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 
     def check(self) -> None:
-        """Raise DemoError if the process has ended."""
+        """Raise DemoError if the process has ended, or stays up but reports an error."""
         if self._process.poll() is not None:
             raise DemoError(f"the tracker ended with exit code {self._process.returncode}" + self.last_words())
+        if "[ERROR]" in self.log.read_text(errors="replace"):
+            raise DemoError("the tracker reports an error" + self.last_words())
 
     def last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-5:]
@@ -80,6 +82,7 @@ class TrackerProcess:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
 
 
 class Demo(Node):

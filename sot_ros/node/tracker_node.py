@@ -92,6 +92,7 @@ class TrackerNode(LifecycleNode):
             expected = isinstance(error, (ValueError, OSError))
             self.get_logger().error(str(error) if expected else one_line(error))
             return TransitionCallbackReturn.FAILURE
+        self.get_logger().debug(f"{self._settings}, {self._thresholds}")
         self._session = Session(tracker, self._thresholds)
         return TransitionCallbackReturn.SUCCESS
 

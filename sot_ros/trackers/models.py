@@ -67,7 +67,7 @@ class Model:
 
 STARK_FILES = "{}, linked from the model zoo of github.com/researchmm/Stark"
 SWINTRACK_FILES = "the file for {}, from the Google Drive folder linked from github.com/LitingLin/SwinTrack"
-SWINTRACK_MOTION_FILES = "a file of your own training (its authors published no code for the motion token)"
+SWINTRACK_MOTION_FILES = "weights trained with this model (its authors published none whose layout is known)"
 OSTRACK_FILES = "{}/OSTrack_ep0300.pth.tar, linked from github.com/botaoye/OSTrack"
 SIMTRACK_FILES = "{}, linked from the table of results in github.com/LPXTT/SimTrack"
 

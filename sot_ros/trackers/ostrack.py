@@ -43,7 +43,7 @@ class OSTrackSettings:
 
 class OSTrackTracker(Tracker):
     """Confidence: the unwindowed score at the chosen cell, or with the corner head the lower of both corners' peaks.
-    Upstream has none."""
+    Upstream has none. Of the settings, `template_range` acts from the next target on, `head` only from the start."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
