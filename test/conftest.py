@@ -33,8 +33,9 @@ def siamfc_weights(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def _ros():
     import rclpy
+    from rclpy.signals import SignalHandlerOptions
 
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     yield
     rclpy.shutdown()
 

@@ -1,5 +1,6 @@
 """A robot to test with: a camera and a controller, and between them, over real DDS, the tracker process."""
 
+import atexit
 import functools
 import itertools
 import os
@@ -49,6 +50,7 @@ class Process:
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},  # the tests themselves need a core
         )
+        atexit.register(self._process.kill)  # whatever becomes of the test
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -227,8 +229,14 @@ class Robot:
 
     def transition(self, transition: int) -> bool:
         """Ask for a lifecycle transition; whether it succeeded."""
-        request = ChangeState.Request(transition=Transition(id=transition))
-        return self._call(self._change_state, request).success
+        future = self.ask_for(transition)
+        self.wait(future.done, "end of the transition")
+        return future.result().success
+
+    def ask_for(self, transition: int):
+        """The future of a transition. rclpy leaves it without an answer if the transition is impossible."""
+        assert self._change_state.wait_for_service(PATIENCE_S), "no service change_state"
+        return self._change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
 
     def state(self) -> str:
         return self._call(self._get_state, GetState.Request()).current_state.label

@@ -67,15 +67,18 @@ def broken(header, **changes) -> Image:
 )
 def test_an_image_that_contradicts_itself(robot, changes, reason):
     first = robot.start()
-    robot.wait(lambda: robot.publish(broken(robot.header(), **changes)) or robot.has_said(reason), reason)
+    while not robot.has_said(reason):  # at most one line a second is logged
+        robot.publish(broken(robot.header(), **changes))
+        robot.spin(0.1)
     assert robot.follows(2)
     assert robot.answers[-1].target_id == first.target_id
 
 
 def test_an_image_that_contradicts_itself_is_refused_without_a_target_too(robot):
-    message = broken(robot.header(), encoding="rgb565")
-    robot.publish(message)
-    robot.says("image encoding 'rgb565' refused")
+    while not robot.has_said("image encoding 'rgb565' refused"):
+        message = broken(robot.header(), encoding="rgb565")
+        robot.publish(message)
+        robot.spin(0.1)
     robot.show(1)
     assert robot.answer_to(message) is None
 
@@ -201,7 +204,6 @@ def test_cuda_where_there_is_none(managed):
         (["-p", "model:=siamfc", "-p", "window_influnce:=0.3"], "unknown setting 'window_influnce': this model has"),
         (["-p", "model:=siamfc", "-p", "scale_num:=four"], "scale_num 'four' refused: a whole number from 1 to 15"),
         (["-p", "debug:=maybe"], "debug 'maybe' refused: true or false is accepted"),
-        (["-p", "model:=siamfc", "-p", "weights:=/missing.pth"], "weights file /missing.pth does not exist"),
         (["-r", "nonsense"], "nonsense"),
     ],
 )

@@ -62,6 +62,15 @@ def test_confidence_between_the_thresholds_changes_no_state(session):
     assert update(session, 0.6, 0.4).state is State.TRACKING
 
 
+def test_the_tracker_hears_whether_its_target_was_seen_on_the_last_frame(session):
+    session.start(IMAGE, FIRST, 0.0)
+    heard = []
+    for i, confidence in enumerate((0.9, 0.1, 0.1, 0.9, 0.9)):
+        update(session, confidence, 0.1 * i)
+        heard.append(session.tracker.visible)
+    assert heard == [True, True, False, False, True]
+
+
 def test_a_target_hidden_for_too_long_is_lost_and_claimed_nowhere(session):
     session.start(IMAGE, FIRST, 0.0)
     update(session, 0.9, 0.1)

@@ -8,6 +8,7 @@ batch, D the width, h the heads; the template has z x z tokens and the search re
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -113,6 +114,7 @@ class RelativePosition(nn.Module):
         return self.relative_position_bias_table[:, self.index]
 
 
+@cache
 def relative_index(z: int, x: int) -> tuple[Tensor, Tensor]:
     """Rows of the two `RelativePosition` tables, (zz + xx, zz + xx) for the encoder and (xx, zz + xx) for the decoder.
 

@@ -39,12 +39,13 @@ from tqdm import tqdm
 from sot_ros.drawing import COLORS, draw
 from sot_ros.geometry import Box, check_box
 from sot_ros.msg import InitBox, TrackedBox
-from sot_ros.node.clips import Clip, newest, open_clip
+from sot_ros.node.clips import Clip, newest, open_clip, read
 from sot_ros.node.messages import rgb_image
 
 START_TIMEOUT_S = 180.0
 """The first import of torch from a cold disk takes a minute on a small machine, and longer on a busy one."""
-LAST_ANSWER_S = 2.0
+LAST_ANSWER_S = 10.0
+"""The newest frame is always answered, so this is waited out only where something broke."""
 SHEET_FRAMES = 8
 STATES = {getattr(TrackedBox, name): name for name in COLORS}
 
@@ -119,26 +120,31 @@ class Demo(Node):
         """Show the tracker `image` until it answers; DemoError after START_TIMEOUT_S seconds without an answer."""
         self._repeat(image, lambda answer: True, START_TIMEOUT_S, "the tracker did not answer an image")
 
-    def start(self, image: np.ndarray, box: Box) -> None:
-        """Give the tracker its target on `image`; DemoError if it does not take it."""
+    def start(self, image: np.ndarray, box: Box) -> TrackedBox:
+        """Give the tracker its target on `image`; its first answer, or DemoError if it does not take it."""
         message = InitBox(header=self.send(image).header, x=box.x, y=box.y, width=box.w, height=box.h)
         self._init_boxes.publish(message)
-        self._repeat(image, lambda answer: answer.state != TrackedBox.IDLE, 10.0, "the tracker did not take the box")
+        return self._repeat(
+            image, lambda answer: answer.state != TrackedBox.IDLE, 30.0, "the tracker did not take the box"
+        )
 
-    def _repeat(self, image: np.ndarray, enough, timeout: float, complaint: str) -> None:
+    def _repeat(self, image: np.ndarray, enough, timeout: float, complaint: str) -> TrackedBox:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             self.check_tracker()
             self.send(image)
             if (answer := self.receive(0.2)) and enough(answer[0]):
-                return
+                return answer[0]
         raise DemoError(f"{complaint} within {timeout:.0f} s" + (self._tracker.last_words() if self._tracker else ""))
 
 
 class Recorder:
-    """Puts frames and answers together: the annotated video and the figures."""
+    """Puts frames and answers together: the annotated video and the figures.
 
-    def __init__(self, video: Path, rate: float):
+    A frame without an answer is shown with the one before it; `first` is what the first frames are shown with.
+    """
+
+    def __init__(self, video: Path, rate: float, first: TrackedBox):
         self.latencies: list[float] = []
         """Seconds from sending an image to receiving its box, one for each processed frame."""
         self.states: Counter[str] = Counter()
@@ -146,7 +152,7 @@ class Recorder:
         self._video, self._rate, self._writer = video, rate, None
         self._waiting: deque[tuple[int, np.ndarray, float]] = deque()
         self._arrivals: deque[float] = deque(maxlen=int(rate) + 1)
-        self._last: TrackedBox | None = None
+        self._last = first
 
     @property
     def complete(self) -> bool:
@@ -178,15 +184,13 @@ class Recorder:
             self._writer.release()
 
     def _write(self, image: np.ndarray) -> None:
-        if self._last is None:
-            return
         scale = -(-480 // image.shape[0])  # small clips are enlarged for the eye
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         if self._writer is None:
             # MPEG-4 Part 2 is what every build of OpenCV can write into mp4.
             codec = cv2.VideoWriter_fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self._video), codec, self._rate, image.shape[1::-1])
-        last, span = self._last, self._arrivals[-1] - self._arrivals[0]
+        last, span = self._last, self._arrivals[-1] - self._arrivals[0] if self._arrivals else 0.0
         box = [scale * value for value in (last.x, last.y, last.width, last.height)]
         frame_rate = (len(self._arrivals) - 1) / span if span else 0.0
         frame = draw(image, box, STATES[last.state], last.confidence, frame_rate)
@@ -221,15 +225,15 @@ def play(demo: Demo, clip: Clip, recorder: Recorder) -> float:
 
 def contact_sheet(video: Path, sheet: Path) -> None:
     """Write a picture of SHEET_FRAMES frames, evenly spread over a video, in rows of four."""
-    capture = cv2.VideoCapture(str(video))
-    chosen = np.linspace(0, capture.get(cv2.CAP_PROP_FRAME_COUNT) - 1, SHEET_FRAMES).round()
+    length = sum(1 for _ in read(cv2.VideoCapture(str(video))))
+    chosen = np.linspace(0, length - 1, SHEET_FRAMES).round()
     tiles = []
-    for index in chosen:
-        capture.set(cv2.CAP_PROP_POS_FRAMES, index)
-        frame = capture.read()[1]
+    for index, frame in enumerate(read(cv2.VideoCapture(str(video)))):
         size = 480, round(480 * frame.shape[0] / frame.shape[1])
-        tiles.append(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
-    cv2.imwrite(str(sheet), np.vstack([np.hstack(tiles[:4]), np.hstack(tiles[4:])]))
+        # A video of fewer frames repeats some.
+        tiles += np.count_nonzero(chosen == index) * [cv2.resize(frame, size, interpolation=cv2.INTER_AREA)]
+    picture = np.vstack([np.hstack(tiles[:4]), np.hstack(tiles[4:])])
+    cv2.imwrite(str(sheet), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
 
 def select_box(image: np.ndarray) -> Box:
@@ -284,7 +288,7 @@ def run(source: str, box: Box | None, output: Path, parameters: dict[str, str] |
 
     output.mkdir(parents=True, exist_ok=True)
     video, sheet = output / "tracked.mp4", output / "contact_sheet.png"
-    recorder = Recorder(video, clip.rate)
+    recorder = None
     tracker = None if parameters is None else TrackerProcess(parameters, output / "tracker.log")
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -295,13 +299,14 @@ def run(source: str, box: Box | None, output: Path, parameters: dict[str, str] |
             if clip.live:
                 image = newest(clip.frames)
                 box = check_box(box or select_box(image), image.shape[1], image.shape[0])
-            demo.start(image, box)
+            recorder = Recorder(video, clip.rate, demo.start(image, box))
             print(f"Playing {clip.name} as /sot/image, the box as /sot/init_box ...", flush=True)
             took = play(demo, clip._replace(frames=chain([image], clip.frames)), recorder)
     finally:
         if tracker:
             tracker.stop()
-        recorder.close()
+        if recorder:
+            recorder.close()
     if not recorder.latencies:
         raise DemoError("no frame was processed" + (tracker.last_words() if tracker else ""))
     contact_sheet(video, sheet)

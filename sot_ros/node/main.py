@@ -6,15 +6,21 @@ import rclpy
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.logging import get_logger
 
-from sot_ros.node.tracker_node import TrackerNode
-from sot_ros.node.worker import one_line
+from sot_ros.node.messages import one_line
 
 
 def main() -> int:
     """Run the node until Ctrl-C. Returns the exit code of the process: 1 if the node could not start."""
-    node = None
     try:
         rclpy.init()
+    except Exception as error:
+        get_logger("tracker").fatal(one_line(error))
+        return 1
+    node = None
+    try:
+        # This imports torch, which takes seconds. In here, Ctrl-C is as quiet during them as later.
+        from sot_ros.node.tracker_node import TrackerNode
+
         node = TrackerNode()
         executor = MultiThreadedExecutor(num_threads=4)
         executor.add_node(node)
@@ -24,10 +30,9 @@ def main() -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:
-        if node is not None and not rclpy.ok():
-            return 0  # stopped by a signal while it was starting
-        get_logger("tracker").fatal(str(error) if isinstance(error, ValueError) else one_line(error))
-        return 1
+        if rclpy.ok():  # else a signal came while the node was starting
+            get_logger("tracker").fatal(one_line(error))
+            return 1
     finally:
         if node is not None:
             node.on_shutdown(None)

@@ -1,4 +1,4 @@
-"""What the session knows, as messages."""
+"""What the node says."""
 
 from __future__ import annotations
 
@@ -43,3 +43,9 @@ def rgb_image(header: Header, image: np.ndarray) -> Image:
     data = array("B")
     data.frombytes(np.ascontiguousarray(image).data.cast("B"))
     return Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width, data=data)
+
+
+def one_line(error: Exception) -> str:
+    """An exception as a line for the log. Ours say all themselves; of others, the type belongs to it."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"

@@ -21,7 +21,7 @@ from sot_ros.drawing import draw
 from sot_ros.geometry import Box
 from sot_ros.msg import InitBox, TrackedBox
 from sot_ros.node.frames import Frame
-from sot_ros.node.messages import rgb_image, seconds, tracked_box
+from sot_ros.node.messages import one_line, rgb_image, seconds, tracked_box
 from sot_ros.node.parameters import (
     FIXED_WHILE_CONFIGURED,
     NodeParameters,
@@ -30,7 +30,7 @@ from sot_ros.node.parameters import (
     pick,
     take_overrides,
 )
-from sot_ros.node.worker import Worker, one_line
+from sot_ros.node.worker import Worker
 from sot_ros.session import Session, State, Target, Thresholds
 from sot_ros.trackers.models import create_tracker, find_model
 from sot_ros.trackers.settings import override
@@ -89,8 +89,7 @@ class TrackerNode(LifecycleNode):
                 **dataclasses.asdict(self._settings),
             )
         except Exception as error:
-            expected = isinstance(error, (ValueError, OSError))
-            self.get_logger().error(str(error) if expected else one_line(error))
+            self.get_logger().error(one_line(error))
             return TransitionCallbackReturn.FAILURE
         self.get_logger().debug(f"{self._settings}, {self._thresholds}")
         self._session = Session(tracker, self._thresholds)

@@ -13,6 +13,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from sot_ros.geometry import Box
 from sot_ros.node.frames import Frame, check
+from sot_ros.node.messages import one_line
 from sot_ros.session import Session, State, Target, Thresholds
 
 LOOPED_S = 1.0
@@ -134,8 +135,3 @@ class Worker:
     def _change(self, settings: Any, thresholds: Thresholds) -> None:
         self._session.tracker.settings = settings
         self._session.thresholds = thresholds
-
-
-def one_line(error: Exception) -> str:
-    """An exception of any origin in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

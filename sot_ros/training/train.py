@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,8 @@ def train(
     )
     sequences = held_out_sequences(data, config["data"])
     record = {
-        "command": " ".join(["sot", *sys.argv[1:]]),
+        "command": f"sot train {config_file.name} --data {data.name} --out {out.name}",
+        "init": init.name if init else None,
         "config": config,
         "data_sha256": manifest_hash(sources, data),
         "torch": torch.__version__,
