@@ -34,7 +34,7 @@ def test_an_inactive_node_answers_nothing_and_an_active_one_starts_without_a_tar
 
 def test_an_impossible_transition_is_outlived(managed):
     managed.ask_for(Transition.TRANSITION_ACTIVATE)
-    managed.says("ERROR", "transition")
+    managed.says("No transition", "unconfigured")
     managed.bring_up()
 
 
