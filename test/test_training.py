@@ -28,7 +28,7 @@ CONFIG = {
     "learning_rate": 1e-3,
     "trunk_learning_rate": 1e-4,
     "weight_decay": 1e-4,
-    "warmup": 1,
+    "warmup": 2,
     "ema": 0.5,
     "save_every": 2,
     "data": [

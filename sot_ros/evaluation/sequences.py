@@ -77,13 +77,19 @@ def find_sequences(root: Path) -> list[Sequence]:
     return [read_sequence(folder) for folder in folders]
 
 
+def read_image(path: Path) -> np.ndarray:
+    """An image file as (H, W, 3) uint8 RGB; raises ValueError for what is no image."""
+    image = cv2.imread(str(path))
+    if image is None:
+        raise ValueError(f"image {path} cannot be read")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
 def evaluate(tracker: Tracker, sequence: Sequence) -> Result:
     """One pass: initialised on the first frame, whose true box counts as its result, and never again."""
     boxes, confidences, seconds = [sequence.truth[0]], [1.0], []
     for i, path in enumerate(sequence.frames):
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise ValueError(f"frame {path} cannot be read")
+        image = read_image(path)
         if i == 0:
             tracker.initialize(image, sequence.truth[0])
             continue

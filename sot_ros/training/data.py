@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
+from sot_ros.evaluation.sequences import read_image
 from sot_ros.geometry import Box
 
 IMAGE_TYPES = (".jpg", ".jpeg", ".png")
@@ -92,14 +92,6 @@ def enclosing_box(outline: Iterable[np.ndarray]) -> Box:
     points = np.concatenate(list(outline))
     (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
     return Box(x1, y1, x2 - x1, y2 - y1)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB; raises ValueError for what is no image."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ValueError(f"image {path} cannot be read")
-    return image
 
 
 def load_images(sources: list[Source]) -> dict[Path, np.ndarray]:
