@@ -94,12 +94,14 @@ class PairDataset(Dataset):
         return [_invent(rng, path, self.images[path])]
 
     def _other(self, rng: np.random.Generator, instance: Instance) -> Instance:
-        """An object that is not `instance`, from another image."""
-        while True:
+        """An object from another clip or still image; where there is none, a place on any image."""
+        for _ in range(50):
             track = self._track(rng, self.cut_outs[rng.integers(len(self.cut_outs))])
             other = track[rng.integers(len(track))]
             if other.image.parent != instance.image.parent or len(track) == 1 and other.image != instance.image:
                 return other
+        path = self.paths[rng.integers(len(self.paths))]
+        return _invent(rng, path, self.images[path])
 
     def _template(
         self, rng: np.random.Generator, instance: Instance, flip: bool, swap_background: bool
