@@ -145,6 +145,6 @@ def test_sot_models_lists_every_model_and_names_the_default(capsys):
     from sot_ros.trackers.models import DEFAULT_MODEL
 
     assert main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == sot_ros.list_models()
-    assert [line.split()[0] for line in lines if "(the default)" in line] == [DEFAULT_MODEL]
+    names, origins = (capsys.readouterr().out.splitlines()[first::2] for first in (0, 1))
+    assert [line.split()[0] for line in names] == sot_ros.list_models()
+    assert ["(the default)" in line for line in origins] == [name == DEFAULT_MODEL for name in sot_ros.list_models()]

@@ -13,6 +13,7 @@ from sot_ros.geometry import Box, iou
 from sot_ros.networks.heads import CenterHead, decode_center, hann_window
 from sot_ros.networks.sot_mobile import sot_mobile
 from sot_ros.trackers.models import DEFAULT_MODEL, shipped_weights
+from sot_ros.trackers.sot_mobile import compile_for_cpu
 
 SEQUENCES = Path(__file__).parents[2] / "shared" / "sequences"
 
@@ -72,6 +73,15 @@ def test_a_template_kept_from_before_gives_what_joint_evaluation_gives():
                 torch.testing.assert_close(joint[i : i + 1], alone, atol=1e-4, rtol=1e-4)
 
 
+def test_the_compiled_network_computes_what_the_network_does(tracker):
+    tracker.initialize(clip.frame(0), clip.box(0))
+    x = 255 * torch.rand(1, 3, 256, 256)
+    compiled = compile_for_cpu(tracker.network, tracker.template)
+    with torch.inference_mode():
+        for fast, plain in zip(compiled(*tracker.template, x), tracker.network(tracker.template, x), strict=True):
+            torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
+
+
 def test_a_template_knows_how_much_of_each_cell_the_target_fills():
     network = sot_mobile().eval()
     with torch.inference_mode():
@@ -88,9 +98,8 @@ def test_the_centre_head_is_decoded_at_the_chosen_cell():
     size, offset = torch.rand(2, 2, 4, 4), torch.rand(2, 2, 4, 4)
     boxes, index = decode_center(choice, size, offset)
     assert index.tolist() == [6, 12]
-    assert boxes[0].tolist() == pytest.approx(
-        [(2 + offset[0, 0, 1, 2]) / 4, (1 + offset[0, 1, 1, 2]) / 4, *size[0, :, 1, 2].tolist()]
-    )
+    center = (torch.tensor([2, 1]) + offset[0, :, 1, 2]) / 4
+    assert boxes[0].tolist() == pytest.approx([*center.tolist(), *size[0, :, 1, 2].tolist()])
 
 
 def test_the_centre_heads_maps_are_in_range():
@@ -102,11 +111,11 @@ def test_the_centre_heads_maps_are_in_range():
 
 def test_the_window_has_its_top_in_the_middle_and_no_zero_at_the_edge():
     window = hann_window(16)
-    assert window.min() > 0.03 and torch.equal(window, window.T)
-    assert window.max() == window[7, 8] == pytest.approx(0.983, abs=1e-3)
+    assert window.min() > 0 and torch.equal(window, window.T)
+    assert float(window.max()) == float(window[7, 8]) == pytest.approx(0.983, abs=1e-3)
 
 
 @pytest.mark.skipif(not SEQUENCES.is_dir(), reason=f"the development sequences are not at {SEQUENCES}")
 def test_it_tracks_real_footage(tracker):
     aucs = [evaluate(tracker, read_sequence(SEQUENCES / name)).auc for name in ("Deer", "DragonBaby")]
-    assert np.mean(aucs) > 0.4
+    assert np.mean(aucs) > 0.55
