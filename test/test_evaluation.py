@@ -145,6 +145,7 @@ def test_sot_models_lists_every_model_and_names_the_default(capsys):
     from sot_ros.trackers.models import DEFAULT_MODEL
 
     assert main(["models"]) == 0
-    names, origins = (capsys.readouterr().out.splitlines()[first::2] for first in (0, 1))
+    lines = capsys.readouterr().out.splitlines()
+    names, origins = lines[::2], lines[1::2]
     assert [line.split()[0] for line in names] == sot_ros.list_models()
     assert ["(the default)" in line for line in origins] == [name == DEFAULT_MODEL for name in sot_ros.list_models()]
