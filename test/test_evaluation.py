@@ -138,14 +138,3 @@ def test_a_frame_that_is_no_image_is_named():
     sequence = Sequence("bad", [clip.__file__], TRUTH[:1])
     with pytest.raises(ValueError, match="synthetic_clip.py cannot be read"):
         evaluate(Oracle(TRUTH[:1], 0), sequence)
-
-
-def test_sot_models_lists_every_model_and_names_the_default(capsys):
-    import sot_ros
-    from sot_ros.trackers.models import DEFAULT_MODEL
-
-    assert main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    names, origins = lines[::2], lines[1::2]
-    assert [line.split()[0] for line in names] == sot_ros.list_models()
-    assert ["(the default)" in line for line in origins] == [name == DEFAULT_MODEL for name in sot_ros.list_models()]

@@ -7,7 +7,7 @@ import torch
 
 from sot_ros.cli import main
 from sot_ros.cli.models import markdown, read_facts
-from sot_ros.trackers.models import MODELS
+from sot_ros.trackers.models import DEFAULT_MODEL, MODELS
 
 DOCS = Path(__file__).parent.parent / "docs" / "models.md"
 
@@ -31,6 +31,7 @@ def test_the_command_lists_every_model_with_the_origin_of_its_weights(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[::2]] == list(MODELS)
     assert all("weights: " in line for line in lines[1::2])
+    assert [line.endswith("(the default)") for line in lines[1::2]] == [name == DEFAULT_MODEL for name in MODELS]
 
 
 def test_the_documentation_shows_the_same_table():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,6 +33,8 @@ class SotMobileTracker(Tracker):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.window = hann_window(SEARCH_SIZE // STRIDE).to(self.device)
+        compilable = self.device.type == "cpu" and self.dtype is torch.float32
+        self.search = compile_for_cpu(self.network) if compilable else self.network
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
         patch, scale = stark_crop(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)
@@ -43,7 +44,7 @@ class SotMobileTracker(Tracker):
     def locate(self, image: np.ndarray) -> Estimate:
         s = self.settings
         patch, scale = stark_crop(image, self.box, s.search_factor, SEARCH_SIZE)
-        score, size, offset = (m.float() for m in self._search(self.template, self.to_device(patch[None])))
+        score, size, offset = (m.float() for m in self.search(self.template, self.to_device(patch[None])))
         windowed = score * (1 - s.window_influence + s.window_influence * self.window)
         boxes, index = decode_center(windowed, size, offset)
         found = stark_uncrop(*boxes[0].tolist(), self.box, SEARCH_SIZE, scale)
@@ -51,27 +52,23 @@ class SotMobileTracker(Tracker):
         self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
         return Estimate(self.box, float(score.flatten()[index[0]]))
 
-    @cached_property
-    def _search(self) -> Callable[[Template, Tensor], tuple[Tensor, Tensor, Tensor]]:
-        """The network, compiled at first use where that is known to pay: on CPUs in full precision."""
-        if self.device.type != "cpu" or self.dtype is not torch.float32:
-            return self.network
-        compiled = compile_for_cpu(self.network, self.template)
-        return lambda template, x: compiled(*template, x)
 
-
-def compile_for_cpu(network: SotMobile, template: Template) -> nn.Module:
-    """A function of a template's two tensors and a search region that computes what the network does, a fifth faster.
+def compile_for_cpu(network: SotMobile) -> Callable[[Template, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """A function that computes what the network does, a fifth faster. Takes a second or two.
 
     TorchScript fuses convolutions with what follows and keeps their weights in the order that oneDNN wants.
     torch.compile, which is to replace it, needs a C++ compiler where the tracker runs.
     """
-    shapes = (template.tokens.shape, template.foreground.shape, (1, 3, SEARCH_SIZE, SEARCH_SIZE))
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        example = tuple(map(torch.zeros, shapes))
+        template = network.embed(torch.zeros(1, 3, TEMPLATE_SIZE, TEMPLATE_SIZE), torch.full((1, 2), 0.5))
+        example = (*template, torch.zeros(1, 3, SEARCH_SIZE, SEARCH_SIZE))
         traced = torch.jit.trace(_Search(network).eval(), example, check_trace=False)
-        return torch.jit.optimize_for_inference(torch.jit.freeze(traced))
+        compiled = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
+    with torch.inference_mode():
+        for _ in range(3):  # TorchScript's first calls are slow, and the first frames of a target must not be
+            compiled(*example)
+    return lambda template, x: compiled(*template, x)
 
 
 class _Search(nn.Module):
