@@ -30,11 +30,11 @@ def markdown() -> str:
     """The table in docs/models.md."""
     origins = weights_origins()
     lines = [
-        "| model | what it is | published accuracy, % | published frames/s | M parameters | GMACs | CPU ms | weights |",
+        "| model | what it is | published accuracy, % | published frames/s | M parameters | GMACs | frames/s on 2 CPU cores | weights |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, f in read_facts().items():
-        cells = (f["about"], f["accuracy"], f["speed"], f["millions"], f["gmacs"], f.get("cpu_ms", "–"), origins[name])
+        cells = (f["about"], f["accuracy"], f["speed"], f["millions"], f["gmacs"], f["cpu_fps"], origins[name])
         lines.append(f"| `{name}` | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
