@@ -30,7 +30,8 @@ def markdown() -> str:
     """The table in docs/models.md."""
     origins = weights_origins()
     lines = [
-        "| model | what it is | published accuracy, % | published frames/s | M parameters | GMACs | frames/s on 2 CPU cores | weights |",
+        "| model | what it is | published accuracy, % | published frames/s "
+        "| M parameters | GMACs | frames/s on 2 CPU cores | weights |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, f in read_facts().items():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import safetensors.torch
 import torch
@@ -38,6 +39,8 @@ def train(
     goes on. `init` is a file of weights to start from, instead of ImageNet's trunk. Returns the last AUCs.
     """
     config = yaml.safe_load(config_file.read_text())
+    # Before the workers fork: they would wait for ever for threads of OpenCV's that only this process has.
+    cv2.setNumThreads(0)
     where = find_device(device)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config["seed"])
@@ -128,15 +131,8 @@ def _batches(pairs: PairDataset, config: Mapping[str, Any], start: int) -> Itera
             Subset(pairs, range(start * config["batch"], len(pairs))),
             batch_size=config["batch"],
             num_workers=config["workers"],
-            worker_init_fn=_one_thread,
         )
     )
-
-
-def _one_thread(worker: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
 
 
 def held_out_sequences(data: Path, entries: list[Mapping[str, Any]]) -> list[Sequence]:
