@@ -64,7 +64,7 @@ list_packages() {
 install_packages() {
   list_packages > .venv/requirements.txt
   .venv/bin/python -m pip install --disable-pip-version-check -r .venv/requirements.txt -c requirements/constraints.txt &&
-    .venv/bin/python -m pip install --disable-pip-version-check --no-deps -r requirements/demo.txt ||
+    .venv/bin/python -m pip install --disable-pip-version-check --no-deps -r requirements/files.txt ||
     fail "pip could not install the packages; its last lines say why. No network? No room (8 GB are needed)?"
   [ "$ros" != wheels ] || mend_wheels
 }

