@@ -1,5 +1,6 @@
 """tracker.launch.py, with the real launch: arguments reach the node, and wrong ones end with one clear line."""
 
+import os
 import re
 import shutil
 import signal
@@ -21,8 +22,10 @@ ARGUMENTS = """
 def launch(*arguments: str, until: str | None = None) -> str:
     """What `ros2 launch sot_ros tracker.launch.py` prints, until it ends or has said something."""
     command = ["ros2", "launch", "sot_ros", "tracker.launch.py", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    watchdog = threading.Timer(60, process.send_signal, [signal.SIGINT])
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    watchdog = threading.Timer(60, os.killpg, [process.pid, signal.SIGKILL])
     watchdog.start()
     lines = []
     for line in process.stdout:
