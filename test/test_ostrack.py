@@ -2,7 +2,6 @@
 
 import json
 import math
-import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from golden import synthetic_clip as clip
-from golden.fill import fill_state
+from golden.fill import fill_state, normal_input
 
 import sot_ros
 from sot_ros.drawing import draw_kept
@@ -65,11 +64,6 @@ def tracker_256(weights):
 @pytest.fixture(scope="module")
 def upstream(model):
     return np.load(GOLDEN / f"{model}.npz")
-
-
-def normal_input(tag, size):
-    rng = np.random.default_rng(zlib.crc32(f"{SEED}:{tag}".encode()))
-    return torch.from_numpy(rng.standard_normal((1, 3, size, size)).astype(np.float32))
 
 
 def outputs(network, settings, rows=None):

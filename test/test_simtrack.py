@@ -1,14 +1,13 @@
 """SimTrack computes and tracks what its authors' code does, on CLIP's trunk and on that of masked autoencoders."""
 
 import json
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from golden import synthetic_clip as clip
-from golden.fill import fill_state
+from golden.fill import fill_state, normal_input
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,11 +55,6 @@ def tracker(model, weights):
 @pytest.fixture(scope="module")
 def upstream(model):
     return np.load(GOLDEN / f"{model}.npz")
-
-
-def normal_input(tag, size):
-    rng = np.random.default_rng(zlib.crc32(f"{SEED}:{tag}".encode()))
-    return torch.from_numpy(rng.standard_normal((1, 3, size, size)).astype(np.float32))
 
 
 def network_box(network):

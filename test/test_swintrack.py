@@ -2,7 +2,6 @@
 
 import json
 import math
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from golden import synthetic_clip as clip
-from golden.fill import fill, fill_state
+from golden.fill import fill, fill_state, normal_input
 from hypothesis import given
 from hypothesis import strategies as st
 from timm.models.swin_transformer import get_relative_position_index
@@ -62,11 +61,6 @@ def pair(request, tmp_path_factory):
 def tiny():
     torch.manual_seed(0)
     return sot_ros.create_tracker("swintrack_tiny", weights="random", device="cpu")
-
-
-def normal_input(tag, size):
-    rng = np.random.default_rng(zlib.crc32(f"{SEED}:{tag}".encode()))
-    return torch.from_numpy(rng.standard_normal((1, 3, size, size)).astype(np.float32))
 
 
 def test_the_network_computes_upstreams_scores_and_boxes(pair):
