@@ -69,8 +69,10 @@ def upstream(model):
 def outputs(network, settings, rows=None):
     """What the network makes of the golden inputs, as the tracker with these settings would ask it."""
     size = network.template_size
-    rows = torch.tensor(template_rows(settings.template_range, size, 0, 0) if rows is None else rows)
-    elimination = Elimination(rows, settings.keep_ratio) if settings.elimination else None
+    rows = template_rows(settings.template_range, size, 0, 0) if rows is None else rows
+    shares = torch.zeros(1, (size // 16) ** 2)
+    shares[0, rows] = 1 / len(rows)
+    elimination = Elimination(shares, settings.keep_ratio) if settings.elimination else None
     with torch.inference_mode():
         template = network.embed(normal_input("z", size))
         return network(template, normal_input("x", network.search_size), elimination, settings.token_order)
@@ -175,10 +177,10 @@ def test_the_corner_head_computes_what_upstreams_does(elimination, tracker_256):
     head = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("box_head.")}
     network.load_state_dict(fill_state(head, SEED), strict=False)
 
-    (corners, peak), _ = outputs(network, tracker.settings)
+    (corners, sharpness), _ = outputs(network, tracker.settings)
     (x1, y1, x2, y2), choice = corners[0].tolist(), "CORNER" if elimination else "plain_CORNER"
     assert_same([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], CHOICES[f"{choice}.pred_boxes"])
-    assert_same(peak, CHOICES[f"{choice}.peaks"].min(keepdims=True))
+    assert_same(sharpness, CHOICES[f"{choice}.peaks"].min(keepdims=True))
 
     tracker.initialize(clip.frame(0), clip.box(0))
     estimate = tracker.track(clip.frame(1))
@@ -220,6 +222,14 @@ def test_settings_act_on_a_running_tracker_and_what_was_kept_can_be_drawn(tracke
     tracker_256.settings = default
 
 
+def test_what_the_network_was_built_by_cannot_change(tracker_256):
+    with pytest.raises(
+        ValueError, match="head 'CORNER' refused: the network was built with 'CENTER'; it cannot change"
+    ):
+        tracker_256.settings = override(tracker_256.settings, head="CORNER")
+    assert tracker_256.settings.head == "CENTER"
+
+
 def test_a_file_for_another_size_is_named(weights):
     with pytest.raises(ValueError) as refusal:
         sot_ros.create_tracker("ostrack_256", weights=weights["ostrack_384"], device="cpu")
@@ -247,7 +257,7 @@ def features():
     template, x = vit.embed(torch.randn(2, 3, 64, 64)), torch.randn(2, 3, 128, 128)
 
     def run(keep_ratio, token_order="direct", of=slice(None)):
-        elimination = keep_ratio and Elimination(torch.tensor([5]), keep_ratio)
+        elimination = keep_ratio and Elimination(torch.eye(16)[[5, 5]][of], keep_ratio)
         with torch.inference_mode():
             return vit(template[of], x[of], elimination, token_order)
 

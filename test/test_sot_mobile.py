@@ -53,6 +53,18 @@ def test_size_lr_0_keeps_the_size(tracker):
     assert tracker.track(clip.frame(6)).box[2:] != pytest.approx(clip.box(0)[2:], rel=1e-3)
 
 
+def test_sizes_relative_to_the_templates_stay_where_no_change_is_seen():
+    tracker = sot_ros.create_tracker("sot_mobile_224", weights="random", device="cpu", size_lr=1.0)
+    last = tracker.network.box_head.conv5_size
+    torch.nn.init.zeros_(last.weight)
+    for change, bias in ((1.0, 0.0), (4**0.5, np.log(3))):  # sigmoid(log 3) = 3/4, half way from 1 to 4
+        torch.nn.init.constant_(last.bias, bias)
+        tracker.search = tracker.network.search
+        tracker.initialize(clip.frame(0), clip.box(0))
+        w, h = tracker.track(clip.frame(1)).box[2:]
+        assert (w, h) == pytest.approx([change * side for side in clip.box(0)[2:]], rel=0.02)
+
+
 def test_half_precision_finds_the_same_place(tracker):
     half = sot_ros.create_tracker(device="cpu", precision="bf16")
     for each in (tracker, half):
@@ -78,7 +90,7 @@ def test_the_compiled_network_computes_what_the_network_does(tracker):
     x = 255 * torch.rand(1, 3, 256, 256)
     compiled = compile_for_cpu(tracker.network)
     with torch.inference_mode():
-        for fast, plain in zip(compiled(tracker.template, x), tracker.network(tracker.template, x), strict=True):
+        for fast, plain in zip(compiled(tracker.template, x), tracker.network.search(tracker.template, x), strict=True):
             torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
 
 
@@ -100,6 +112,14 @@ def test_the_centre_head_is_decoded_at_the_chosen_cell():
     assert index.tolist() == [6, 12]
     center = (torch.tensor([2, 1]) + offset[0, :, 1, 2]) / 4
     assert boxes[0].tolist() == pytest.approx([*center.tolist(), *size[0, :, 1, 2].tolist()])
+
+
+def test_sure_scores_stay_below_1_in_half_precision():
+    head = CenterHead(16, 32).eval()
+    torch.nn.init.constant_(head.conv5_ctr.bias, 8.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        score, _, _ = head(torch.zeros(1, 16, 4, 4))
+    assert score.min() > 0.999 and score.max() < 1
 
 
 def test_the_centre_heads_maps_are_in_range():

@@ -15,7 +15,7 @@ from torch import nn
 
 import sot_ros
 from sot_ros.checkpoints import load_weights, rename
-from sot_ros.networks.stark import sine_positions, stark_st50
+from sot_ros.networks.stark import Tokens, sine_positions, stark_st50
 from sot_ros.networks.stark_lightning import StarkLightning
 from sot_ros.session import Session, State, Thresholds
 from sot_ros.trackers.models import MODELS
@@ -211,10 +211,10 @@ class Scripted(nn.Module):
     score = 0.9
 
     def embed(self, pixels, padding):
-        return pixels
+        return Tokens(pixels, pixels, padding)
 
     def forward(self, templates, pixels, padding):
-        self.templates = list(templates)
+        self.templates = [template.features for template in templates]
         return torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.tensor([self.score])
 
 
@@ -226,7 +226,7 @@ def scripted_tracker(**settings):
 
 def second_templates(tracker, frames, track=None):
     """Which of the frames the second template was cut from when each of `frames` was searched."""
-    cut_from = {0: tracker.templates[0]}
+    cut_from = {0: tracker.templates[0].features}
     shown = []
     for t in frames:
         (track or tracker.track)(clip.frame(t))
@@ -256,7 +256,7 @@ def test_a_new_target_starts_with_its_own_templates():
 
 def test_no_template_is_taken_from_a_frame_on_which_the_session_calls_the_target_hidden():
     tracker = scripted_tracker(update_interval=1, update_threshold=0.0)
-    session = Session(tracker, Thresholds(occluded_below=0.3, tracking_above=0.6, coast_s=10))
+    session = Session(tracker, Thresholds(0.3, 0.6, coast_s=10, confirm_frames=1))
     session.start(clip.frame(0), clip.box(0), 0.0)
     # The target is hidden on frames 2 and 3: on 3 its score is already above the threshold of the template, not of
     # the session.

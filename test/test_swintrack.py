@@ -209,7 +209,8 @@ def test_the_past_is_sampled_from_the_last_frame_on_and_missing_where_there_was_
     for t in range(8):
         motion.box = (10 * t, 10, 20, 20)
         motion.visible = t != 4
-        sampled.append(motion.places(around, side)[0, :, 0].tolist())
+        [places] = motion.places(around, side)
+        sampled.append(places[0, :, 0].tolist())
     motion.visible = True
     absent = GRANULARITY
     assert sampled[0] == [0, absent, absent, absent]

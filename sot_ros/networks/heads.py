@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -25,8 +26,8 @@ class CenterHead(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C, n, n) -> scores (B, 1, n, n) in 0..1, sizes (B, 2, n, n) as shares of the search region's side,
         and offsets (B, 2, n, n) in cells from the top-left corner of each cell."""
-        # Clamped as upstream does it, which keeps the logarithms of the focal loss finite.
-        score, size = (self._branch(x, name).sigmoid().clamp(1e-4, 1 - 1e-4) for name in ("ctr", "size"))
+        # Clamped as upstream does it, which keeps the logarithms of the focal loss finite; bf16 would round to 1 again.
+        score, size = (self._branch(x, name).float().sigmoid().clamp(1e-4, 1 - 1e-4) for name in ("ctr", "size"))
         return score, size, self._branch(x, "offset")
 
     def _branch(self, x: Tensor, name: str) -> Tensor:
@@ -51,9 +52,9 @@ class CornerHead(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, n, n) -> boxes (B, 4) as x1, y1, x2, y2 in shares of the search region's side, and how sharply both
-        corners are found (B,): the smaller of their maps' probability peaks, 0..1."""
-        corners, peaks = zip(*(expected_corner(self._branch(x, name)) for name in ("tl", "br")), strict=True)
-        return torch.cat(corners, dim=1), torch.minimum(*peaks)
+        corners are found (B,): the smaller of what `expected_corner` says of each, 0..1."""
+        corners, sharpness = zip(*(expected_corner(self._branch(x, name)) for name in ("tl", "br")), strict=True)
+        return torch.cat(corners, dim=1), torch.minimum(*sharpness)
 
     def _branch(self, x: Tensor, name: str) -> Tensor:
         for i in range(1, 6):
@@ -62,16 +63,18 @@ class CornerHead(nn.Module):
 
 
 def expected_corner(logits: Tensor, cell_offset: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Heat map (B, 1, n, n) -> its expected place (B, 2) as x, y in shares of the side, and its peak (B,), 0..1.
+    """Heat map (B, 1, n, n) -> its expected place (B, 2) as x, y in shares of the side, and how sharp it is (B,), 0..1.
 
     A cell stands for the point `cell_offset` cells from its top-left corner: 0 in STARK, 0.5 in STARK-Lightning.
+    Sharp is the largest share of the probability that 2 x 2 cells hold: a corner between cells is spread over four.
     """
     n = logits.shape[-1]
     probability = logits.flatten(1).softmax(dim=1)
     at = (torch.arange(n, device=logits.device, dtype=probability.dtype) + cell_offset) / n
     x = (probability.view(-1, n, n).sum(dim=1) * at).sum(dim=1)
     y = (probability.view(-1, n, n).sum(dim=2) * at).sum(dim=1)
-    return torch.stack([x, y], dim=1), probability.amax(dim=1)
+    windows = 4 * F.avg_pool2d(probability.view(-1, n, n), 2, stride=1)
+    return torch.stack([x, y], dim=1), windows.flatten(1).amax(dim=1).clamp(max=1)
 
 
 def conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:

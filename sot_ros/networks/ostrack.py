@@ -28,8 +28,8 @@ ELIMINATION_BLOCKS = (3, 6, 9)
 class Elimination(NamedTuple):
     """How candidates, the search tokens, are eliminated: those that the template hardly attends to are background."""
 
-    template_rows: Tensor
-    """Indices (R,) of the template tokens whose attention is asked."""
+    shares: Tensor
+    """What share (B, Nz) the attention of each template token has in that; they sum to 1."""
     keep_ratio: float
     """Share of the candidates that survives each elimination, above 0 and up to 1."""
 
@@ -84,7 +84,7 @@ def eliminate(
     tokens that stay and the indices of the candidates among them, most attended first: (B, N - C + K, D) and (B, K).
     Source: `candidate_elimination` upstream.
     """
-    attended, weights = attend(block.attn, block.norm1(tokens), elimination.template_rows)
+    attended, weights = attend(block.attn, block.norm1(tokens), elimination.shares)
     tokens = tokens + block.drop_path1(attended)
     count = candidates.shape[1]
     keep = math.ceil(elimination.keep_ratio * count)
@@ -97,13 +97,13 @@ def eliminate(
     return tokens + block.drop_path2(block.mlp(block.norm2(tokens))), candidates
 
 
-def attend(attention: Attention, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """timm's attention on x (B, N, D), and the weight (B, N) that the tokens `rows` (R,) give each token, averaged
-    over them and over heads. Only these rows are computed beside fused attention, which tells no weights."""
+def attend(attention: Attention, x: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """timm's attention on x (B, N, D), and the weight (B, N) that the first tokens give each token, averaged over heads
+    and by their `shares` (B, Nz). Only these rows are computed beside fused attention, which tells no weights."""
     q, k, v = attention.qkv(x).unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
     y = F.scaled_dot_product_attention(q, k, v)
-    weights = (q[:, :, rows] @ k.transpose(2, 3) * attention.scale).softmax(dim=-1)
-    return attention.proj(y.transpose(1, 2).flatten(2)), weights.mean(dim=2).mean(dim=1)
+    weights = (q[:, :, : shares.shape[1]] @ k.transpose(2, 3) * attention.scale).softmax(dim=-1).mean(dim=1)
+    return attention.proj(y.transpose(1, 2).flatten(2)), (shares[:, None] @ weights)[:, 0]
 
 
 def join(template: Tensor, search: Tensor, token_order: str) -> Tensor:
@@ -133,11 +133,20 @@ def search_part(tokens: Tensor, nz: int, token_order: str) -> Tensor:
 class OSTrack(nn.Module):
     """Finds the target of a template in a search region. Images are RGB, normalised as for ImageNet."""
 
-    def __init__(self, template_size: int, search_size: int, head: str = "CENTER"):
+    def __init__(
+        self,
+        template_size: int,
+        search_size: int,
+        head: str = "CENTER",
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        head_channels: int = 256,
+    ):
         super().__init__()
         self.template_size, self.search_size = template_size, search_size
-        self.backbone = OneStreamViT(template_size, search_size)
-        self.box_head = {"CENTER": CenterHead, "CORNER": CornerHead}[head](in_channels=768)
+        self.backbone = OneStreamViT(template_size, search_size, dim, depth, heads)
+        self.box_head = {"CENTER": CenterHead, "CORNER": CornerHead}[head](dim, head_channels)
 
     def embed(self, z: Tensor) -> Tensor:
         """Template (B, 3, template_size, template_size) -> tokens (B, Nz, 768), before they meet any search region."""
@@ -161,6 +170,11 @@ def ostrack_256(head: str = "CENTER") -> OSTrack:
 def ostrack_384(head: str = "CENTER") -> OSTrack:
     """OSTrack-384, with and without candidate elimination."""
     return OSTrack(template_size=192, search_size=384, head=head)
+
+
+def ostrack_tiny(head: str = "CENTER") -> OSTrack:
+    """A ViT of four layers and 192 channels, small enough to be trained here and run on a CPU. Upstream has none."""
+    return OSTrack(template_size=128, search_size=256, head=head, dim=192, depth=4, heads=3, head_channels=64)
 
 
 UNUSED = ("backbone.cls_token", "backbone.pos_embed")

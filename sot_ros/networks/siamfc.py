@@ -37,7 +37,7 @@ class AlexNet(nn.Module):
 
 
 class SiamFC(nn.Module):
-    """Response maps of one template over several search regions."""
+    """Response maps of templates over search regions."""
 
     RESPONSE_SCALE = 0.001
     """Keeps the response near 1, as in training upstream (`SiamFC.out_scale`)."""
@@ -47,12 +47,17 @@ class SiamFC(nn.Module):
         self.backbone = AlexNet()
 
     def embed(self, z: Tensor) -> Tensor:
-        """Template (1, 3, 127, 127) -> template features (1, 256, 6, 6), to be kept while the target is tracked."""
+        """Templates (B, 3, 127, 127) -> template features (B, 256, 6, 6), to be kept while the targets are tracked."""
         return self.backbone(z)
 
     def forward(self, template: Tensor, x: Tensor) -> Tensor:
-        """Template features (1, 256, 6, 6) and S search regions (S, 3, 255, 255) -> responses (S, 1, 17, 17)."""
-        return F.conv2d(self.backbone(x), template) * self.RESPONSE_SCALE
+        """Template features (B, 256, 6, 6) and S search regions for each of them, (B S, 3, 255, 255), those of the
+        first template first -> responses (B S, 1, 17, 17)."""
+        batch = len(template)
+        # Templates are the groups of one convolution, and their S search regions its batch.
+        features = self.backbone(x).unflatten(0, (batch, -1)).transpose(0, 1).flatten(1, 2)
+        responses = F.conv2d(features, template, groups=batch) * self.RESPONSE_SCALE
+        return responses.transpose(0, 1).flatten(0, 1)[:, None]
 
 
 def siamfc() -> SiamFC:

@@ -5,6 +5,7 @@ Trunk: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import timm
@@ -19,15 +20,20 @@ from sot_ros.networks.heads import CenterHead
 
 STRIDE = 16
 TEMPLATE_SIZE = 128
-SEARCH_SIZE = 256
+TEMPLATE_FACTOR = 2.0
+"""Side of what the template shows, in square roots of the target's area."""
+MAX_CHANGE = 4.0
+"""Largest factor by which a target is found wider or higher than its template, where sizes are relative to that."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Template(NamedTuple):
-    """What is kept of the target: tokens (B, 64, D), and what share (B, 64) of each token's cell it fills."""
+    """What is kept of the target: tokens (B, 64, D), what share (B, 64) of each token's cell it fills, and the width
+    and height (B, 2) of its box as shares of the template's side."""
 
     tokens: Tensor
     foreground: Tensor
+    extent: Tensor
 
 
 class MobileTrunk(nn.Module):
@@ -66,11 +72,27 @@ def fold_batchnorm(network: nn.Module) -> None:
 
 
 class SotMobile(nn.Module):
-    """Finds the target of a template in a search region."""
+    """Finds the target of a template in a search region of n x n cells.
 
-    def __init__(self, dim: int = 128, depth: int = 2, heads: int = 4, head_channels: int = 48):
+    search_size    side of the search region, in pixels
+    search_factor  side of what it shows, in square roots of the target's area
+    relative       sizes are found as changes of the template box's, not as shares of the search region: which part of
+                   an object is meant, only that box tells
+    """
+
+    def __init__(
+        self,
+        search_size: int = 256,
+        search_factor: float = 4.0,
+        relative: bool = False,
+        dim: int = 128,
+        depth: int = 2,
+        heads: int = 4,
+        head_channels: int = 48,
+    ):
         super().__init__()
-        cells, search_cells = (TEMPLATE_SIZE // STRIDE) ** 2, (SEARCH_SIZE // STRIDE) ** 2
+        self.search_size, self.search_factor, self.relative = search_size, search_factor, relative
+        cells, search_cells = (TEMPLATE_SIZE // STRIDE) ** 2, (search_size // STRIDE) ** 2
         self.trunk = MobileTrunk()
         self.project = nn.Linear(MobileTrunk.CHANNELS, dim)
         self.project_norm = nn.LayerNorm(dim)
@@ -92,29 +114,44 @@ class SotMobile(nn.Module):
 
         z (B, 3, 128, 128) is RGB in 0..255; extent (B, 2) the targets' width and height as shares of its side.
         """
-        return Template(self._tokens(z), _foreground(extent, z.shape[-1] // STRIDE))
+        centered = torch.cat([torch.full_like(extent, 0.5), extent], dim=1)
+        return Template(self._tokens(z), coverage(centered, z.shape[-1] // STRIDE), extent)
 
     def forward(self, template: Template, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Search regions (B, 3, 256, 256), RGB in 0..255 -> scores, sizes and offsets of `CenterHead`, n = 16."""
+        """Search regions (B, 3, 16 n, 16 n), RGB in 0..255 -> scores, sizes and offsets as of `CenterHead`."""
+        return self.search(template, x)[:3]
+
+    def search(self, template: Template, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `forward` returns, and the tokens (B, n * n, D) of the search regions."""
         z, x = template.tokens, self._tokens(x)
         fill = template.foreground[..., None]
         search = x + self.correlation(_correlate(z, x, template.foreground)) + self.search_position
         z = z + self.template_position + fill * self.foreground[0] + (1 - fill) * self.foreground[1]
         tokens = self.norm(self.joint(torch.cat([z, search], dim=1))[:, z.shape[1] :])
-        n = SEARCH_SIZE // STRIDE
-        return self.box_head(tokens.transpose(1, 2).unflatten(2, (n, n)))
+        n = self.search_size // STRIDE
+        score, size, offset = self.box_head(tokens.transpose(1, 2).unflatten(2, (n, n)))
+        if self.relative:
+            before = template.extent * TEMPLATE_FACTOR / self.search_factor
+            size = before[..., None, None] * MAX_CHANGE ** (2 * size - 1)
+        return score, size, offset, x
 
     def _tokens(self, patch: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, H W / 256, D)."""
         return self.project_norm(self.project(self.trunk(patch).flatten(2).transpose(1, 2)))
 
 
-def _foreground(extent: Tensor, n: int) -> Tensor:
-    """Share (B, n * n) of each of n x n cells that a centred box covers, whose extent is (B, 2) shares of the side."""
-    edges = torch.linspace(-0.5, 0.5, n + 1, device=extent.device)
-    low, high = -extent[..., None] / 2, extent[..., None] / 2
-    cover = (torch.minimum(high, edges[1:]) - torch.maximum(low, edges[:-1])).clamp(min=0) * n
+def coverage(box: Tensor, n: int) -> Tensor:
+    """Share (B, n * n) of each of n x n cells that boxes (B, 4) cover: cx, cy, w, h as shares of the side."""
+    edges = torch.linspace(0, 1, n + 1, device=box.device)
+    center, half = box[:, :2, None], box[:, 2:, None] / 2
+    cover = (torch.minimum(center + half, edges[1:]) - torch.maximum(center - half, edges[:-1])).clamp(min=0) * n
     return (cover[:, 1, :, None] * cover[:, 0, None, :]).flatten(1)
+
+
+def appearance(tokens: Tensor, box: Tensor) -> Tensor:
+    """What boxes show: the mean (B, D), of length 1, of the tokens (B, n * n, D) that they cover, as in `coverage`."""
+    share = coverage(box, math.isqrt(tokens.shape[1]))
+    return F.normalize((tokens * share[..., None]).sum(1), dim=-1)
 
 
 def _correlate(z: Tensor, x: Tensor, foreground: Tensor) -> Tensor:
@@ -130,3 +167,8 @@ def _correlate(z: Tensor, x: Tensor, foreground: Tensor) -> Tensor:
 def sot_mobile() -> SotMobile:
     """The shipped default: 128 channels, two joint layers."""
     return SotMobile()
+
+
+def sot_mobile_224() -> SotMobile:
+    """A smaller search region, which is faster, and sizes relative to the template's."""
+    return SotMobile(search_size=224, search_factor=3.5, relative=True)

@@ -65,10 +65,10 @@ class LightCornerHead(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, n, n) -> boxes (B, 4) as x1, y1, x2, y2 in shares of the search region's side, and how sharply both
-        corners are found (B,), 0..1."""
+        corners are found (B,), 0..1, as `CornerHead` has it."""
         maps = self.conv_tower(x).split(1, dim=1)
-        corners, peaks = zip(*(expected_corner(m, cell_offset=0.5) for m in maps), strict=True)
-        return torch.cat(corners, dim=1), torch.minimum(*peaks)
+        corners, sharpness = zip(*(expected_corner(m, cell_offset=0.5) for m in maps), strict=True)
+        return torch.cat(corners, dim=1), torch.minimum(*sharpness)
 
 
 class StarkLightning(nn.Module):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from timm.data import IMAGENET_DEFAULT_STD as IMAGENET_STD
 from torch import Tensor, nn
 
 from sot_ros.geometry import Box, check_box
+from sot_ros.trackers.settings import built_by
 
 
 class Estimate(NamedTuple):
@@ -23,20 +25,44 @@ class Estimate(NamedTuple):
     confidence: float
 
 
+Search = Generator[tuple[np.ndarray | Tensor, ...], tuple[Tensor, ...], Any]
+"""A search for one target, which stands still where it needs the network: it yields what the network is to be given,
+each with a first dimension of 1, is sent what the network returned, without that dimension, and returns what it found.
+So the searches for several targets can be run in one batch; see `Tracker.run`."""
+
+
 class Tracker(ABC):
     """A network and the pipeline around it: cut, run, decode, move the box.
 
-    A family implements `set_template` and `locate`; both run without gradients, in the chosen precision.
+    A family implements `set_template`, `locate` and `compute`, which run without gradients, in the chosen precision.
     """
 
     def __init__(self, network: nn.Module, settings: Any, device: torch.device, dtype: torch.dtype):
         self.network = network.eval().to(device)
-        self.settings = settings
+        self._settings = settings
         self.device = device
         self.dtype = dtype
+        self._mean, self._std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
         self._box: Box | None = None
         self.visible = True
         """Whether the target was seen on the last frame, as a session says; where not, nothing is learnt from it."""
+        self.appearance: np.ndarray | None = None
+        """What `box` shows on the last frame, the first included: a vector of length 1, to be compared by cosine. Stays
+        None in families that have none; their confidence alone then tells how much it looks like the first template."""
+
+    @property
+    def settings(self) -> Any:
+        """The model's settings, a frozen dataclass. Settable to an `override` of itself at any time, except for what
+        the network was built by: that raises ValueError."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Any) -> None:
+        for name in built_by(settings):
+            built, wanted = getattr(self._settings, name), getattr(settings, name)
+            if wanted != built:
+                raise ValueError(f"{name} {wanted!r} refused: the network was built with {built!r}; it cannot change")
+        self._settings = settings
 
     @property
     def box(self) -> Box | None:
@@ -60,35 +86,82 @@ class Tracker(ABC):
 
     def track(self, image: np.ndarray) -> Estimate:
         """Find the target on the next frame, (H, W, 3) uint8 RGB, near `box`, and move `box` there."""
-        check_image(image)
-        if self._box is None:
-            raise RuntimeError("track() called before initialize(): there is no target yet")
-        with self._inference():
-            estimate = self.locate(image)
-        return estimate
+        return track_together([self], image)[0]
+
+    def sibling(self) -> Tracker:
+        """A tracker for another target, yet to be initialized: with the same network and settings, which take no more
+        memory, and a state of its own. `track_together` runs siblings as one batch."""
+        other = copy.copy(self)
+        other._box, other.visible, other.appearance = None, True, None
+        return other
 
     @abstractmethod
     def set_template(self, image: np.ndarray, box: Box) -> None:
         """Compute and keep the template of the target in `box`."""
 
     @abstractmethod
-    def locate(self, image: np.ndarray) -> Estimate:
-        """Search `image` around `self.box`, set `self.box` to what was found, and report it."""
+    def locate(self, image: np.ndarray) -> Search:
+        """Search `image` around `self.box`, set `self.box` to what was found, and return the Estimate."""
 
-    def to_device(self, patches: np.ndarray) -> Tensor:
+    @abstractmethod
+    def compute(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What searches yielded, in one batch on the device -> what they are sent, in one batch.
+
+        A function of these tensors alone: nothing in it depends on a target in any other way.
+        """
+
+    def run(self, searches: Sequence[Search]) -> list[Any]:
+        """What searches of this tracker and its siblings return. All share one upload of what they cut out, one call of
+        the network, and one wait for it."""
+        inputs = [next(search) for search in searches]
+        outputs = self.compute(*(self._batch(parts) for parts in zip(*inputs, strict=True)))
+        rows = zip(*(output.cpu() for output in outputs), strict=True)
+        return [_finish(search, row) for search, row in zip(searches, rows, strict=True)]
+
+    def to_device(self, patches: np.ndarray | Tensor) -> Tensor:
         """(B, H, W, 3) uint8 or float32 patches as a float (B, 3, H, W) tensor in 0..255 on the tracker's device."""
-        return torch.from_numpy(patches).to(self.device).permute(0, 3, 1, 2).float()
+        return torch.as_tensor(patches, device=self.device).permute(0, 3, 1, 2).float()
 
-    def to_normalized(self, patches: np.ndarray) -> Tensor:
+    def to_normalized(self, patches: np.ndarray | Tensor) -> Tensor:
         """(B, H, W, 3) uint8 or float32 patches as float (B, 3, H, W), less ImageNet's mean and over its deviation."""
-        x = self.to_device(patches) / 255
-        return (x - x.new_tensor(IMAGENET_MEAN).view(3, 1, 1)) / x.new_tensor(IMAGENET_STD).view(3, 1, 1)
+        return (self.to_device(patches) / 255 - self._mean) / self._std
+
+    def _batch(self, parts: Sequence[np.ndarray | Tensor]) -> Tensor:
+        if len(parts) > 1:
+            parts = [np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)]
+        return torch.as_tensor(parts[0], device=self.device)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
         half = self.dtype is not torch.float32
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=half):
             yield
+
+
+def track_together(trackers: Sequence[Tracker], image: np.ndarray) -> list[Estimate]:
+    """Find the targets of several trackers, siblings of each other, on the next frame, (H, W, 3) uint8 RGB.
+
+    What `track` of each would do, in one batch. Raises ValueError for an image that cannot be used and for trackers
+    that are no siblings or have unlike settings; all boxes are then where they were.
+    """
+    check_image(image)
+    for tracker in trackers:
+        if tracker.box is None:
+            raise RuntimeError("track() called before initialize(): there is no target yet")
+        if tracker.network is not trackers[0].network or tracker.settings != trackers[0].settings:
+            raise ValueError("trackers refused: siblings of one tracker with the same settings are accepted")
+    if not trackers:
+        return []
+    with trackers[0]._inference():
+        return trackers[0].run([tracker.locate(image) for tracker in trackers])
+
+
+def _finish(search: Search, outputs: tuple[Tensor, ...]) -> Any:
+    try:
+        search.send(outputs)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("a search has asked the network twice: it may do so once")
 
 
 def check_image(image: np.ndarray) -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from sot_ros.crops import stark_crop, stark_uncrop
 from sot_ros.geometry import Box, clip
 from sot_ros.networks.heads import decode_center, hann_window
 from sot_ros.networks.ostrack import PATCH, Elimination
-from sot_ros.trackers.base import Estimate, Tracker
+from sot_ros.trackers.base import Estimate, Search, Tracker
 from sot_ros.trackers.settings import setting
 
 TEMPLATE_FACTOR = 2.0
@@ -38,12 +39,17 @@ class OSTrackSettings:
         "how template and search tokens are joined; of effect with elimination only",
         choices=("direct", "template_central", "partition"),
     )
-    head: str = setting("CENTER", "the head that the weights were trained with", choices=("CENTER", "CORNER"))
+    head: str = setting(
+        "CENTER", "the head that the weights were trained with", choices=("CENTER", "CORNER"), builds=True
+    )
 
 
 class OSTrackTracker(Tracker):
-    """Confidence: the unwindowed score at the chosen cell, or with the corner head the lower of both corners' peaks.
-    Upstream has none. Of the settings, `template_range` acts from the next target on, `head` only from the start."""
+    """Confidence: the unwindowed score at the chosen cell; with the corner head, how sharply the less certain corner is
+    found, the largest share of its heat map that 2 x 2 cells hold. Upstream has none.
+
+    Of the settings, `template_range` acts from the next target on.
+    """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -58,7 +64,7 @@ class OSTrackTracker(Tracker):
         """Which cells of the last `patch` each elimination kept: (cells, cells) bool, in the order of the layers."""
         masks = torch.zeros(len(self._kept), self.cells**2, dtype=torch.bool)
         for mask, indices in zip(masks, self._kept, strict=True):
-            mask[indices[0].cpu()] = True
+            mask[indices] = True
         return list(masks.view(-1, self.cells, self.cells).numpy())
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
@@ -66,27 +72,31 @@ class OSTrackTracker(Tracker):
         patch, scale = stark_crop(image, box, TEMPLATE_FACTOR, size)
         template = self.network.embed(self.to_normalized(patch[None]))
         rows = template_rows(self.settings.template_range, size, box.w * scale, box.h * scale)
-        self.template, self.rows = template, torch.tensor(rows, device=self.device)
+        shares = torch.zeros(1, template.shape[1])
+        shares[0, rows] = 1 / len(rows)
+        self.template, self.shares = template, shares.to(self.device)
 
-    def locate(self, image: np.ndarray) -> Estimate:
-        s, size = self.settings, self.network.search_size
-        self.patch, scale = stark_crop(image, self.box, s.search_factor, size)
-        x = self.to_normalized(self.patch[None])
-        elimination = Elimination(self.rows, s.keep_ratio) if s.elimination else None
-        found, self._kept = self.network(self.template, x, elimination, s.token_order)
+    def locate(self, image: np.ndarray) -> Search:
+        size = self.network.search_size
+        self.patch, scale = stark_crop(image, self.box, self.settings.search_factor, size)
+        box, confidence, *self._kept = yield self.template, self.shares, self.patch[None]
+        found = stark_uncrop(*box.tolist(), self.box, size, scale)
+        self.box = clip(found, image.shape[1], image.shape[0])
+        return Estimate(self.box, confidence.item())
+
+    def compute(self, template: Tensor, shares: Tensor, patches: Tensor) -> tuple[Tensor, ...]:
+        s = self.settings
+        elimination = Elimination(shares, s.keep_ratio) if s.elimination else None
+        found, kept = self.network(template, self.to_normalized(patches), elimination, s.token_order)
         if s.head == "CENTER":
-            score, extent, offset = (m.float() for m in found)
+            score, size, offset = (m.float() for m in found)
             windowed = score * (1 - s.window_influence + s.window_influence * self.window)
-            boxes, index = decode_center(windowed, extent, offset)
-            cx, cy, w, h = boxes[0].tolist()
-            confidence = score.flatten()[index[0]]
+            boxes, index = decode_center(windowed, size, offset)
+            confidence = score.flatten(1).gather(1, index[:, None])[:, 0]
         else:
             corners, confidence = found
-            x1, y1, x2, y2 = corners[0].tolist()
-            cx, cy, w, h = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
-        box = stark_uncrop(cx, cy, w, h, self.box, size, scale)
-        self.box = clip(box, image.shape[1], image.shape[0])
-        return Estimate(self.box, float(confidence))
+            boxes = box_convert(corners.float(), "xyxy", "cxcywh")
+        return boxes, confidence, *kept
 
 
 def template_rows(template_range: str, size: int, w: float, h: float) -> list[int]:

@@ -16,13 +16,20 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    builds: bool = False,
 ) -> Any:
     """A dataclass field with what a person needs to set it: its meaning, and what is accepted.
 
-    A number has a lowest and a highest value, a text its choices; a bool needs neither.
+    A number has a lowest and a highest value, a text its choices; a bool needs neither. `builds` marks what the
+    network is made of: the setting cannot change while a tracker lives.
     """
-    limits = {"description": description, "low": low, "high": high, "choices": choices}
+    limits = {"description": description, "low": low, "high": high, "choices": choices, "builds": builds}
     return dataclasses.field(default=default, metadata=limits)
+
+
+def built_by(settings: Any) -> tuple[str, ...]:
+    """Names of the settings that decide what the network is made of."""
+    return tuple(field.name for field in dataclasses.fields(settings) if field.metadata["builds"])
 
 
 def override(settings: Settings, **changes: Value) -> Settings:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from sot_ros.crops import siamfc_crop
 from sot_ros.geometry import Box
 from sot_ros.networks.siamfc import STRIDE
-from sot_ros.trackers.base import Estimate, Tracker
+from sot_ros.trackers.base import Estimate, Search, Tracker
 from sot_ros.trackers.settings import setting
 
 TEMPLATE_SIZE = 127
@@ -45,13 +46,14 @@ class SiamFCTracker(Tracker):
         patch = siamfc_crop(image, pixel_center(box), template_side(box), TEMPLATE_SIZE, border)
         template = self.network.embed(self.to_device(patch[None]))
         self.template, self.border = template, border
-        self.first_peak = self._responses(image, box, np.ones(1)).max()
+        [first] = self.run([self._responses(image, box, np.ones(1))])
+        self.first_peak = first.max()
 
-    def locate(self, image: np.ndarray) -> Estimate:
+    def locate(self, image: np.ndarray) -> Search:
         s = self.settings
         side = s.scale_num // 2
         scales = s.scale_step ** np.arange(-side, side + 1, dtype=float)
-        responses = self._responses(image, self.box, scales)
+        responses = yield from self._responses(image, self.box, scales)
         up = responses.shape[1] * RESPONSE_UPSAMPLING
         responses = np.stack([cv2.resize(r, (up, up), interpolation=cv2.INTER_CUBIC) for r in responses])
         responses[np.arange(len(scales)) != side] *= s.scale_penalty
@@ -73,11 +75,16 @@ class SiamFCTracker(Tracker):
         self.box = Box.from_center(cx, cy, self.box.w * growth, self.box.h * growth)
         return Estimate(self.box, float(np.clip(peak / max(self.first_peak, 1e-12), 0, 1)))
 
-    def _responses(self, image: np.ndarray, box: Box, scales: np.ndarray) -> np.ndarray:
+    def compute(self, templates: Tensor, patches: Tensor) -> tuple[Tensor]:
+        responses = self.network(templates, self.to_device(patches.flatten(0, 1))).float()
+        return (responses[:, 0].unflatten(0, patches.shape[:2]),)
+
+    def _responses(self, image: np.ndarray, box: Box, scales: np.ndarray) -> Search:
         """Responses (S, h, w) of the template over the search region of `box` at each of S scales."""
         size, side, center = self._search_size(), self._search_side(box), pixel_center(box)
         patches = [siamfc_crop(image, center, side * scale, size, self.border) for scale in scales]
-        return self.network(self.template, self.to_device(np.stack(patches)))[:, 0].float().cpu().numpy()
+        (responses,) = yield self.template, np.stack(patches)[None]
+        return responses.numpy()
 
     def _search_size(self) -> int:
         """Side of the network's search input: a whole number of strides wider than the template."""

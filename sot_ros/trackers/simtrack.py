@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+from torchvision.ops import box_convert
 
 from sot_ros.crops import stark_crop, stark_uncrop
 from sot_ros.geometry import Box, clip
-from sot_ros.networks.simtrack import SEARCH_SIZE, TEMPLATE_SIZE
-from sot_ros.trackers.base import Estimate, Tracker
+from sot_ros.networks.simtrack import SEARCH_SIZE, TEMPLATE_SIZE, Template
+from sot_ros.trackers.base import Estimate, Search, Tracker
 from sot_ros.trackers.settings import setting
 
 TEMPLATE_FACTOR = 2.0
@@ -26,7 +28,8 @@ class SimTrackSettings:
 
 
 class SimTrackTracker(Tracker):
-    """Confidence: the lower of the probability peaks of the box's two corners. Upstream has none."""
+    """Confidence: how sharply the less certain corner is found, the largest share of its heat map in 2 x 2 cells.
+    Upstream has none."""
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
         patch, scale = stark_crop(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)
@@ -36,10 +39,13 @@ class SimTrackTracker(Tracker):
         place = torch.cat([corner, extent])[None] / TEMPLATE_SIZE
         self.template = self.network.embed(self.to_normalized(patch[None]), place.to(self.device))
 
-    def locate(self, image: np.ndarray) -> Estimate:
+    def locate(self, image: np.ndarray) -> Search:
         patch, scale = stark_crop(image, self.box, self.settings.search_factor, SEARCH_SIZE)
-        corners, peak = self.network(self.template, self.to_normalized(patch[None]))
-        x1, y1, x2, y2 = corners[0].tolist()
-        found = stark_uncrop((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, self.box, SEARCH_SIZE, scale)
+        box, sharpness = yield *self.template, patch[None]
+        found = stark_uncrop(*box.tolist(), self.box, SEARCH_SIZE, scale)
         self.box = clip(found, image.shape[1], image.shape[0])
-        return Estimate(self.box, float(peak[0]))
+        return Estimate(self.box, sharpness.item())
+
+    def compute(self, tokens: Tensor, foveal: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        corners, sharpness = self.network(Template(tokens, foveal), self.to_normalized(patches))
+        return box_convert(corners.float(), "xyxy", "cxcywh"), sharpness

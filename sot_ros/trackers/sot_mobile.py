@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from sot_ros.crops import stark_crop, stark_uncrop
 from sot_ros.geometry import Box, clip
 from sot_ros.networks.heads import decode_center, hann_window
-from sot_ros.networks.sot_mobile import SEARCH_SIZE, STRIDE, TEMPLATE_SIZE, SotMobile, Template
-from sot_ros.trackers.base import Estimate, Tracker
+from sot_ros.networks.sot_mobile import STRIDE, TEMPLATE_FACTOR, TEMPLATE_SIZE, SotMobile, Template, appearance
+from sot_ros.trackers.base import Estimate, Search, Tracker
 from sot_ros.trackers.settings import setting
-
-TEMPLATE_FACTOR = 2.0
 
 
 @dataclass(frozen=True)
@@ -32,29 +30,39 @@ class SotMobileTracker(Tracker):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.window = hann_window(SEARCH_SIZE // STRIDE).to(self.device)
+        self.window = hann_window(self.network.search_size // STRIDE).to(self.device)
         compilable = self.device.type == "cpu" and self.dtype is torch.float32
-        self.search = compile_for_cpu(self.network) if compilable else self.network
+        self.search = compile_for_cpu(self.network) if compilable else self.network.search
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
         patch, scale = stark_crop(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)
         extent = torch.tensor([[box.w, box.h]], device=self.device) * scale / TEMPLATE_SIZE
         self.template: Template = self.network.embed(self.to_device(patch[None]), extent)
+        centered = torch.cat([torch.full_like(extent, 0.5), extent], dim=1)
+        self.appearance = appearance(self.template.tokens.float(), centered)[0].cpu().numpy()
 
-    def locate(self, image: np.ndarray) -> Estimate:
-        s = self.settings
-        patch, scale = stark_crop(image, self.box, s.search_factor, SEARCH_SIZE)
-        score, size, offset = (m.float() for m in self.search(self.template, self.to_device(patch[None])))
-        windowed = score * (1 - s.window_influence + s.window_influence * self.window)
-        boxes, index = decode_center(windowed, size, offset)
-        found = stark_uncrop(*boxes[0].tolist(), self.box, SEARCH_SIZE, scale)
-        w, h = (old ** (1 - s.size_lr) * new**s.size_lr for old, new in zip(self.box[2:], found[2:], strict=True))
+    def locate(self, image: np.ndarray) -> Search:
+        size = self.network.search_size
+        patch, scale = stark_crop(image, self.box, self.settings.search_factor, size)
+        box, score, seen = yield *self.template, patch[None]
+        self.appearance = seen.numpy()
+        found, lr = stark_uncrop(*box.tolist(), self.box, size, scale), self.settings.size_lr
+        w, h = (old ** (1 - lr) * new**lr for old, new in zip(self.box[2:], found[2:], strict=True))
         self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
-        return Estimate(self.box, float(score.flatten()[index[0]]))
+        return Estimate(self.box, score.item())
+
+    def compute(
+        self, tokens: Tensor, foreground: Tensor, extent: Tensor, patches: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        found = self.search(Template(tokens, foreground, extent), self.to_device(patches))
+        score, size, offset, tokens = (m.float() for m in found)
+        influence = self.settings.window_influence
+        boxes, index = decode_center(score * (1 - influence + influence * self.window), size, offset)
+        return boxes, score.flatten(1).gather(1, index[:, None])[:, 0], appearance(tokens, boxes)
 
 
-def compile_for_cpu(network: SotMobile) -> Callable[[Template, Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """A function that computes what the network does, a fifth faster. Takes a second or two.
+def compile_for_cpu(network: SotMobile) -> Callable[[Template, Tensor], tuple[Tensor, ...]]:
+    """A function that computes what the network's `search` does, a fifth faster. Takes a second or two.
 
     TorchScript fuses convolutions with what follows and keeps their weights in the order that oneDNN wants.
     torch.compile, which is to replace it, needs a C++ compiler where the tracker runs.
@@ -62,7 +70,7 @@ def compile_for_cpu(network: SotMobile) -> Callable[[Template, Tensor], tuple[Te
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         template = network.embed(torch.zeros(1, 3, TEMPLATE_SIZE, TEMPLATE_SIZE), torch.full((1, 2), 0.5))
-        example = (*template, torch.zeros(1, 3, SEARCH_SIZE, SEARCH_SIZE))
+        example = (*template, torch.zeros(1, 3, network.search_size, network.search_size))
         traced = torch.jit.trace(_Search(network).eval(), example, check_trace=False)
         compiled = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
     with torch.inference_mode():
@@ -78,5 +86,5 @@ class _Search(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, foreground: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.network(Template(tokens, foreground), x)
+    def forward(self, tokens: Tensor, foreground: Tensor, extent: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        return self.network.search(Template(tokens, foreground, extent), x)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from sot_ros.crops import stark_crop, stark_padding, stark_uncrop
 from sot_ros.geometry import Box, clip
 from sot_ros.networks.stark import SEARCH_SIZE, TEMPLATE_SIZE, Tokens
-from sot_ros.trackers.base import Estimate, Tracker
+from sot_ros.trackers.base import Estimate, Search, Tracker
 from sot_ros.trackers.settings import setting
 
 TEMPLATE_FACTOR = 2.0
@@ -31,7 +32,7 @@ class StarkLightningSettings:
 
 @dataclass(frozen=True)
 class StarkSettings(StarkLightningSettings):
-    head: str = setting("CORNER", "the head that the weights were trained with", choices=("CORNER", "MLP"))
+    head: str = setting("CORNER", "the head that the weights were trained with", choices=("CORNER", "MLP"), builds=True)
 
 
 @dataclass(frozen=True)
@@ -51,33 +52,39 @@ class Patch(NamedTuple):
 
 
 class StarkTracker(Tracker):
-    """STARK-S. Confidence: how sharply the corners are found, as a share of how sharply they are on the first frame.
-    Upstream has none. With the MLP head there is nothing to measure, and it is always 1."""
+    """STARK-S. Confidence: how sharply the less certain corner is found, as a share of how sharply it is on the first
+    frame. Upstream has none. With the MLP head nothing can be measured: confidence is 1 always, and says nothing."""
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
         templates = [self.network.embed(*self.cut_template(image, box))]
-        _, self.first_score = self.search(image, box, templates)
+        [(_, self.first_score)] = self.run([self.search(image, box, templates)])
         self.templates = templates
 
-    def locate(self, image: np.ndarray) -> Estimate:
-        self.box, score = self.search(image, self.box, self.templates)
+    def locate(self, image: np.ndarray) -> Search:
+        self.box, score = yield from self.search(image, self.box, self.templates)
         return Estimate(self.box, min(1.0, score / max(self.first_score, 1e-12)))
 
-    def search(self, image: np.ndarray, around: Box, templates: Sequence[Tokens]) -> tuple[Box, float]:
+    def search(self, image: np.ndarray, around: Box, templates: Sequence[Tokens]) -> Search:
         """The box found in the region `around` a box, cut to the image, and the network's score of it."""
-        patch, scale = self._cut(image, around, self.settings.search_factor, SEARCH_SIZE)
-        boxes, score = self.network(templates, *patch)
-        found = stark_uncrop(*boxes[0].tolist(), around, SEARCH_SIZE, scale)
+        pixels, padding, scale = self._cut(image, around, self.settings.search_factor, SEARCH_SIZE)
+        box, score = yield pixels, padding, *chain(*templates)
+        found = stark_uncrop(*box.tolist(), around, SEARCH_SIZE, scale)
         return clip(found, image.shape[1], image.shape[0]), score.item()
+
+    def compute(self, pixels: Tensor, padding: Tensor, *tokens: Tensor) -> tuple[Tensor, Tensor]:
+        fields = len(Tokens._fields)
+        templates = [Tokens(*tokens[i : i + fields]) for i in range(0, len(tokens), fields)]
+        return self.network(templates, self.to_normalized(pixels), padding)
 
     def cut_template(self, image: np.ndarray, box: Box) -> Patch:
         """The template of the target in `box`, before it is embedded."""
-        return self._cut(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)[0]
+        pixels, padding, _ = self._cut(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)
+        return Patch(self.to_normalized(pixels), torch.as_tensor(padding, device=self.device))
 
-    def _cut(self, image: np.ndarray, box: Box, factor: float, size: int) -> tuple[Patch, float]:
+    def _cut(self, image: np.ndarray, box: Box, factor: float, size: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """Pixels (1, size, size, 3), their padding (1, size, size), and patch pixels for one image pixel."""
         pixels, scale = stark_crop(image, box, factor, size)
-        padding = torch.from_numpy(stark_padding(image, box, factor, size)).to(self.device)
-        return Patch(self.to_normalized(pixels[None]), padding[None]), scale
+        return pixels[None], stark_padding(image, box, factor, size)[None], scale
 
 
 class StarkLightningTracker(StarkTracker):
@@ -96,12 +103,12 @@ class StarkSTTracker(StarkTracker):
         self.frames = 0
         self.candidate: Patch | None = None
 
-    def locate(self, image: np.ndarray) -> Estimate:
+    def locate(self, image: np.ndarray) -> Search:
         # Embedded only now, when a session has said what it thinks of the frame that the candidate was cut from.
         if self.candidate is not None and self.visible:
             self.templates[1] = self.network.embed(*self.candidate)
         self.candidate = None
-        self.box, confidence = self.search(image, self.box, self.templates)
+        self.box, confidence = yield from self.search(image, self.box, self.templates)
         self.frames += 1
         s = self.settings
         if self.frames % s.update_interval == 0 and confidence > s.update_threshold:

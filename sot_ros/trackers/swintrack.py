@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sot_ros.crops import stark_uncrop, swintrack_crop
 from sot_ros.geometry import Box
 from sot_ros.networks.swintrack import STRIDE
-from sot_ros.trackers.base import Estimate, Tracker
+from sot_ros.trackers.base import Estimate, Search, Tracker
 from sot_ros.trackers.settings import setting
 
 TEMPLATE_FACTOR = 2.0
@@ -38,9 +39,13 @@ class SwinTrackSettings:
 class SwinTrackMotionSettings(SwinTrackSettings):
     """The three defaults are ours: weights with a motion token are published in no layout that is known."""
 
-    motion_boxes: int = setting(16, "past boxes in the motion token; 4 embeddings for each fill its channels", 1, 128)
+    motion_boxes: int = setting(
+        16, "past boxes in the motion token; 4 embeddings for each fill its channels", 1, 128, builds=True
+    )
     motion_interval: int = setting(15, "frames from one of these boxes to the next", 1, 300)
-    motion_granularity: int = setting(64, "steps in which their edges are told apart across the search region", 2, 1024)
+    motion_granularity: int = setting(
+        64, "steps in which their edges are told apart across the search region", 2, 1024, builds=True
+    )
 
 
 class SwinTrackTracker(Tracker):
@@ -57,23 +62,26 @@ class SwinTrackTracker(Tracker):
         self.template = self.network.embed(self.to_normalized(patch[None]))
         self.border = border
 
-    def locate(self, image: np.ndarray) -> Estimate:
-        s, size = self.settings, self.network.search_size
+    def locate(self, image: np.ndarray) -> Search:
+        size = self.network.search_size
         around = Box.from_center(*self.box.center, *(max(side, SMALLEST_TARGET) for side in self.box[2:]))
-        patch, scale = swintrack_crop(image, around, s.search_factor, size, self.border)
-        scores, boxes = self.network(
-            self.template, self.to_normalized(patch[None]), self.places(around, size / scale)
-        )
-        scores, boxes = scores[0].float(), boxes[0].float()
-        windowed = (1 - s.window_influence) * scores + s.window_influence * self.window
-        best = windowed.argmax()
-        found = stark_uncrop(*boxes[best].tolist(), around, size, scale)
+        patch, scale = swintrack_crop(image, around, self.settings.search_factor, size, self.border)
+        box, score = yield self.template.tokens, patch[None], *self.places(around, size / scale)
+        found = stark_uncrop(*box.tolist(), around, size, scale)
         self.box = within(found, image.shape[1], image.shape[0]) or self.box
-        return Estimate(found, float(scores[best]))
+        return Estimate(found, score.item())
 
-    def places(self, around: Box, side: float) -> torch.Tensor | None:
+    def compute(self, tokens: Tensor, patches: Tensor, *places: Tensor) -> tuple[Tensor, Tensor]:
+        # Of its own template, this takes only what is the same for all targets.
+        template = self.template._replace(tokens=tokens)
+        scores, boxes = (m.float() for m in self.network(template, self.to_normalized(patches), *places))
+        influence = self.settings.window_influence
+        best = ((1 - influence) * scores + influence * self.window).argmax(dim=1, keepdim=True)
+        return boxes.gather(1, best[..., None].expand(-1, -1, 4))[:, 0], scores.gather(1, best)[:, 0]
+
+    def places(self, around: Box, side: float) -> tuple[np.ndarray, ...]:
         """What the network hears of the target's past, for a search region of `side` image pixels: nothing here."""
-        return None
+        return ()
 
 
 class SwinTrackMotionTracker(SwinTrackTracker):
@@ -84,13 +92,12 @@ class SwinTrackMotionTracker(SwinTrackTracker):
         s = self.settings
         self.history: deque[Box | None] = deque(maxlen=(s.motion_boxes - 1) * s.motion_interval + 1)
 
-    def places(self, around: Box, side: float) -> torch.Tensor:
+    def places(self, around: Box, side: float) -> tuple[np.ndarray, ...]:
         s = self.settings
         self.history.appendleft(self.box if self.visible else None)
         sampled = list(self.history)[:: s.motion_interval]
         sampled += [None] * (s.motion_boxes - len(sampled))
-        places = motion_places(sampled, around, side, s.motion_granularity)
-        return torch.from_numpy(places)[None].to(self.device)
+        return (motion_places(sampled, around, side, s.motion_granularity)[None],)
 
 
 def motion_places(boxes: Sequence[Box | None], around: Box, side: float, granularity: int) -> np.ndarray:
