@@ -7,7 +7,7 @@
 
 from sot_ros.geometry import Box
 
-__all__ = ["Box", "Estimate", "Tracker", "create_tracker", "list_models"]
+__all__ = ["Box", "Estimate", "MultiTracker", "Tracker", "create_tracker", "list_models", "track_together"]
 
 
 def __getattr__(name: str):

@@ -6,7 +6,8 @@ import pytest
 from golden import synthetic_clip as clip
 
 from sot_ros.cli import main
-from sot_ros.evaluation.metrics import center_errors, ious, precision, success_auc
+from sot_ros.evaluation.confidence import probe
+from sot_ros.evaluation.metrics import calibration, center_errors, ious, precision, roc_area, success_auc
 from sot_ros.evaluation.sequences import Sequence, evaluate, find_sequences, read_sequence
 from sot_ros.geometry import Box, iou
 from sot_ros.trackers.base import Estimate
@@ -103,12 +104,80 @@ def test_sot_eval_prints_a_row_for_each_sequence_and_the_mean(tmp_path, capsys):
     assert 0 < float(rows[2][2]) == pytest.approx((float(rows[0][2]) + float(rows[1][2])) / 2, abs=2e-3)
 
 
+def test_the_area_under_the_roc_is_the_chance_of_the_right_order():
+    present, absent = np.array([0.9, 0.6, 0.5]), np.array([0.1, 0.5, 0.7, 0.5])
+    pairs = [(p > a) + 0.5 * (p == a) for p in present for a in absent]
+    assert roc_area(present, absent) == pytest.approx(np.mean(pairs))
+    assert roc_area(absent + 1, absent) == 1 and roc_area(absent, absent) == 0.5
+
+
+def test_calibration_counts_by_ranges_of_confidence():
+    confidences, right = np.array([0.02, 0.08, 0.55, 0.59, 1.0]), np.array([0, 1, 1, 1, 1])
+    assert calibration(confidences, right) == [
+        (pytest.approx(0.05), 0.5, 2),
+        (pytest.approx(0.57), 1.0, 2),
+        (pytest.approx(1.0), 1.0, 1),
+    ]
+
+
+class Honest:
+    """Says 0.9 where the target's own texture is in its box, else 0.2, and never moves."""
+
+    def initialize(self, image, box):
+        self.box, self.first = box, self.cut(image, box)
+
+    def track(self, image):
+        same = np.corrcoef(self.cut(image, self.box).ravel(), self.first.ravel())[0, 1] > 0.5
+        return Estimate(Box(*self.box), 0.9 if same else 0.2)
+
+    def cut(self, image, box):
+        x, y, w, h = (int(v) for v in box)
+        return image[y : y + h, x : x + w].astype(float)
+
+
+def test_confidence_is_asked_with_the_target_there_covered_and_elsewhere(tmp_path):
+    still = [clip.box(0)] * 11
+    one, two = (write_sequence(tmp_path / name, 11, boxes=still) for name in ("one", "two"))
+    for t in range(11):
+        cv2.imwrite(str(one / "img" / f"{t:04d}.jpg"), clip.frame(0)[..., ::-1])
+        cv2.imwrite(str(two / "img" / f"{t:04d}.jpg"), clip.frame(0)[::-1, ::-1, ::-1])
+    sequences = find_sequences(tmp_path)
+    probes = list(probe(Honest(), sequences[:1] + [sequences[1]]))[:6]
+    assert [(p.shown, p.confidence, p.right) for p in probes] == 2 * [
+        ("target", 0.9, True),
+        ("cover", 0.2, False),
+        ("elsewhere", 0.2, False),
+    ]
+
+
+def test_sot_eval_says_what_confidence_is_worth(tmp_path, capsys):
+    for name in ("first", "second"):
+        write_sequence(tmp_path / name, frames=6)
+    assert main(["eval", str(tmp_path), "--device", "cpu", "--confidence"]) == 0
+    said = capsys.readouterr().out
+    assert "cover or elsewhere: mean confidence" in said and "on 4 frames, area under ROC" in said
+    assert said.splitlines()[-1].split()[0] <= "1.00" and "confidence  right  frames" in said
+
+
+def test_sot_eval_runs_nanotrack_beside_the_model(tmp_path, capsys, monkeypatch):
+    write_sequence(tmp_path / "clip", frames=3)
+    oracle = Oracle(np.array([clip.box(t) for t in range(3)], float), 0)
+    monkeypatch.setattr("sot_ros.evaluation.nanotrack.NanoTrack", lambda folder: oracle)
+    command = ["eval", str(tmp_path), "--model", "sot_mobile", "--weights", "random", "--device", "cpu"]
+    assert main([*command, "--nanotrack", str(tmp_path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = ["sequence", "clip", "mean"]
+    assert [line[0] for line in lines] == ["sot_mobile", *rows, "nanotrack", *rows]
+    assert float(lines[-1][2]) == pytest.approx(20 / 21, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
         (["--set", "size_lr"], "--set size_lr refused: NAME=VALUE is accepted"),
         (["--set", "speed=1"], "unknown setting 'speed': this model has"),
         (["--model", "nothing"], "unknown model 'nothing': known are"),
+        (["--nanotrack", "nowhere"], "NanoTrack needs nanotrack_backbone_sim.onnx and nanotrack_head_sim.onnx"),
         ([], "no sequences in"),
     ],
 )

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sot_ros.cli import eval, models, train
+from sot_ros.cli import absences, eval, models, train
 
-SUBCOMMANDS = {"train": train, "eval": eval, "models": models}
+SUBCOMMANDS = {"train": train, "eval": eval, "absences": absences, "models": models}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

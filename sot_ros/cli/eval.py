@@ -4,35 +4,89 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
+if TYPE_CHECKING:
+    from sot_ros.evaluation.confidence import Probe
+    from sot_ros.evaluation.sequences import Result, Sequence
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("--nanotrack", type=Path, metavar="DIR", help="also run OpenCV's NanoTrack on these ONNX files")
+    parser.add_argument("--confidence", action="store_true", help="also say what the model's confidence is worth")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command has that runs one model over sequences."""
     parser.add_argument("folder", type=Path, help="a sequence (img/ and groundtruth_rect.txt), or a folder of them")
     parser.add_argument("--model", help="a name from `sot models`; the shipped default by default")
     parser.add_argument("--weights", help="a checkpoint, or 'random'; the shipped weights by default")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; CUDA where there is one by default")
     parser.add_argument("--precision", default="fp32", help="fp32, fp16 or bf16")
+    parser.add_argument("--held-out", type=Path, metavar="CONFIG", help="tracks under FOLDER that a training holds out")
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="change a model's setting")
 
 
 def run(args: argparse.Namespace) -> None:
-    import numpy as np
     from tqdm import tqdm
 
-    from sot_ros.evaluation.sequences import evaluate, find_sequences
+    from sot_ros.evaluation.confidence import probe
+    from sot_ros.evaluation.nanotrack import NanoTrack
+    from sot_ros.evaluation.sequences import evaluate
     from sot_ros.trackers.models import DEFAULT_MODEL, create_tracker
 
     model = args.model or DEFAULT_MODEL
-    tracker = create_tracker(model, args.weights, args.device, args.precision, **parse_settings(args.set))
-    sequences = find_sequences(args.folder)
-    results = [evaluate(tracker, s) for s in tqdm(sequences, desc=model, unit="sequence", leave=False)]
+    settings = parse_settings(args.set)
+    trackers = {model: create_tracker(model, args.weights, args.device, args.precision, **settings)}
+    if args.nanotrack:
+        trackers["nanotrack"] = NanoTrack(args.nanotrack)
+    sequences = sequences_of(args)
+    for name, tracker in trackers.items():
+        results = [evaluate(tracker, s) for s in tqdm(sequences, desc=name, unit="sequence", leave=False)]
+        print_table(results, heading=f"{name}\n" if len(trackers) > 1 else "")
+    if args.confidence:
+        print_confidence(list(tqdm(probe(trackers[model], sequences), desc="confidence", leave=False)))
+
+
+def print_table(results: list[Result], heading: str = "") -> None:
+    """A row for each sequence and the mean."""
     rows = [(r.sequence.name, len(r.boxes), r.auc, r.precision, r.fps) for r in results]
     width = max(len("sequence"), *(len(row[0]) for row in rows))
-    print(f"{'sequence':{width}}  frames    AUC  prec.20    fps")
-    for row in [*rows, ("mean", sum(r[1] for r in rows), *(np.mean([r[i] for r in rows]) for i in (2, 3, 4)))]:
+    print(f"{heading}{'sequence':{width}}  frames    AUC  prec.20    fps")
+    for row in [*rows, ("mean", sum(r[1] for r in rows), *(sum(r[i] for r in rows) / len(rows) for i in (2, 3, 4)))]:
         print(f"{row[0]:{width}}  {row[1]:6d}  {row[2]:.3f}  {row[3]:7.3f}  {row[4]:5.1f}")
+
+
+def print_confidence(probes: list[Probe]) -> None:
+    """How well a target that is there is told from one that is not, and how often the tracker is right."""
+    import numpy as np
+
+    from sot_ros.evaluation.confidence import presence_area
+    from sot_ros.evaluation.metrics import calibration
+
+    for names in (("target",), ("cover",), ("elsewhere",), ("cover", "elsewhere")):
+        values = [p.confidence for p in probes if p.shown in names]
+        if not values:
+            continue
+        area = "" if names == ("target",) else f", area under ROC {presence_area(probes, names):.3f}"
+        print(f"{' or '.join(names)}: mean confidence {np.mean(values):.3f} on {len(values)} frames{area}")
+    print("confidence  right  frames")
+    confidences, right = np.array([p[1:] for p in probes]).T
+    for mean, share, count in calibration(confidences, right):
+        print(f"{mean:10.2f}  {share:5.2f}  {count:6d}")
+
+
+def sequences_of(args: argparse.Namespace) -> list[Sequence]:
+    """The sequences in the folder, or those of the tracks in it that a training holds out, forwards and backwards."""
+    from sot_ros.evaluation.sequences import find_sequences
+    from sot_ros.training.train import held_out_sequences
+
+    if args.held_out:
+        return held_out_sequences(args.folder, yaml.safe_load(args.held_out.read_text())["data"])
+    return find_sequences(args.folder)
 
 
 def parse_settings(assignments: list[str]) -> dict[str, float | int | bool | str]:

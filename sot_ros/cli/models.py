@@ -31,11 +31,11 @@ def markdown() -> str:
     origins = weights_origins()
     lines = [
         "| model | what it is | published accuracy, % | published frames/s "
-        "| M parameters | GMACs | frames/s on 2 CPU cores | weights |",
+        "| M parameters | GMACs | ms on 2 CPU cores | weights |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, f in read_facts().items():
-        cells = (f["about"], f["accuracy"], f["speed"], f["millions"], f["gmacs"], f["cpu_fps"], origins[name])
+        cells = (f["about"], f["accuracy"], f["speed"], f["millions"], f["gmacs"], f["cpu_ms"], origins[name])
         lines.append(f"| `{name}` | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

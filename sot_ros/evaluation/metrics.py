@@ -1,4 +1,5 @@
-"""OTB's metrics (Wu, Lim, Yang, "Object Tracking Benchmark", 2015) over arrays of boxes x, y, w, h.
+"""OTB's metrics (Wu, Lim, Yang, "Object Tracking Benchmark", 2015) over arrays of boxes x, y, w, h, and what a
+confidence is worth.
 
 Rows of the ground truth that hold nan, where the target is absent, count nowhere.
 """
@@ -38,3 +39,21 @@ def precision(boxes: np.ndarray, truth: np.ndarray, distance: float = 20) -> flo
     """Share of frames whose centre is at most `distance` pixels off."""
     known = ~np.isnan(truth).any(axis=1)
     return float(np.mean(center_errors(boxes[known], truth[known]) <= distance))
+
+
+def roc_area(present: np.ndarray, absent: np.ndarray) -> float:
+    """Area under the ROC: the chance that a confidence with the target there is above one without; ties are half.
+
+    Without either, nan.
+    """
+    if not len(present) or not len(absent):
+        return float("nan")
+    below = np.searchsorted(np.sort(absent), present, "left") + np.searchsorted(np.sort(absent), present, "right")
+    return float(below.mean() / 2 / len(absent))
+
+
+def calibration(confidences: np.ndarray, right: np.ndarray, bins: int = 10) -> list[tuple[float, float, int]]:
+    """For each of equal ranges of confidence that occurs: its mean, the share that was right, and their number."""
+    number = np.minimum((confidences * bins).astype(int), bins - 1)
+    chosen = [number == i for i in range(bins)]
+    return [(float(confidences[c].mean()), float(right[c].mean()), int(c.sum())) for c in chosen if c.any()]
