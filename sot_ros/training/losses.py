@@ -1,4 +1,4 @@
-"""OSTrack's loss over the maps of a centre head: focal for the scores, L1 and GIoU for the boxes."""
+"""Losses: OSTrack's over the maps of a centre head (focal for scores, L1 and GIoU for boxes), and SiamFC's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from sot_ros.networks.heads import decode_center
 
 L1_WEIGHT, GIOU_WEIGHT, SCORE_WEIGHT = 5.0, 2.0, 1.0
 """Weights of upstream's experiments/ostrack."""
+RESPONSE_STRIDE, RADIUS = 8, 16
+"""Pixels from one place of SiamFC's response to the next, and around the centre that are still the target (`r_pos`)."""
 
 
 class Losses(NamedTuple):
@@ -46,10 +48,35 @@ def tracking_loss(maps: tuple[Tensor, Tensor, Tensor], box: Tensor, present: Ten
 
     with torch.no_grad():
         best, _ = decode_center(score, size, offset)
-        pairs = box_iou(box_convert(best, "cxcywh", "xyxy"), box_convert(box, "cxcywh", "xyxy")).diagonal()
-        count = present.sum().clamp(min=1)
-        iou, hit = (pairs * present).sum() / count, ((pairs > 0.5) * present).sum() / count
+        iou, hit = _overlap(best, box, present)
     return Losses(SCORE_WEIGHT * score_loss + box_loss, score_loss, box_loss, iou, hit)
+
+
+def response_loss(response: Tensor, box: Tensor, present: Tensor, side: int) -> Losses:
+    """SiamFC's loss (Bertinetto et al., 2016): each place of a response map (B, 1, n, n) is the target's or is not.
+
+    Boxes (B, 4) and presence (B,) are as in `tracking_loss`, `side` the search region's in pixels. Both kinds of
+    places weigh as much. A response tells no size, so IoU is that of the true size at the response's peak.
+    """
+    n = response.shape[-1]
+    places = (torch.arange(n, device=box.device) - (n - 1) / 2) * RESPONSE_STRIDE / side + 0.5
+    far = (places - box[:, 0, None])[:, None] ** 2 + (places - box[:, 1, None])[:, :, None] ** 2
+    target = (far <= (RADIUS / side) ** 2) * present[:, None, None]
+    each = F.binary_cross_entropy_with_logits(response[:, 0].float(), target, reduction="none")
+    weight = sum(kind / (2 * kind.sum((1, 2), keepdim=True).clamp(min=1)) for kind in (target, 1 - target))
+    loss = (each * weight).sum((1, 2)).mean()
+    with torch.no_grad():
+        peak = response.flatten(1).argmax(1)
+        best = torch.cat([places[peak % n, None], places[peak // n, None], box[:, 2:]], dim=1)
+        iou, hit = _overlap(best, box, present)
+    return Losses(loss, loss, torch.zeros_like(loss), iou, hit)
+
+
+def _overlap(found: Tensor, box: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean IoU of boxes (B, 4), cx, cy, w, h, with those of targets that are present, and the share above 0.5."""
+    pairs = box_iou(box_convert(found, "cxcywh", "xyxy"), box_convert(box, "cxcywh", "xyxy")).diagonal()
+    count = present.sum().clamp(min=1)
+    return (pairs * present).sum() / count, ((pairs > 0.5) * present).sum() / count
 
 
 def heatmap(box: Tensor, n: int) -> Tensor:

@@ -5,7 +5,7 @@ Everything random about pair number i comes from (seed, i): the same pairs come 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,23 +15,32 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from sot_ros.geometry import Box, intersection
-from sot_ros.training.data import Instance, Source, enclosing_box
+from sot_ros.training.data import ImageStore, Instance, Source, enclosing_box
 
 
 @dataclass(frozen=True)
 class PairSettings:
-    """Sizes in pixels, chances in 0..1, and ranges of the search region as in OSTrack's training."""
+    """What a pair shows. Sizes in pixels, chances in 0..1. The first five belong to the network."""
 
-    template_size: int = 128
-    template_factor: float = 2.0
-    search_size: int = 256
-    search_factor: float = 4.0
-    center_jitter: float = 3.0
-    """Full range of the search region's shift, in square roots of the target's area."""
+    template_size: int
+    template_factor: float
+    search_size: int
+    search_factor: float
+    """Sides of what the patches show, in square roots of the area of the target with its context."""
+    context: float = 0.0
+    """Margin around the target, as a share of width plus height: 0.5 in SiamFC, 0 in OSTrack."""
+    smallest: float = 12
+    """Objects below this, the square root of their box's area, are left out."""
+    gap: int = 100
+    """Most frames of a track between template and search region."""
     scale_jitter: float = 0.25
     """Standard deviation of the logarithm of the search region's change of scale."""
-    absent: float = 0.1
-    """Chance of a search region without the target."""
+    absent: float = 0.25
+    """Chance of a search region without the target: somewhere else, or with the target covered."""
+    part: float = 0.3
+    """Chance that the target is a part of a still image's object: only the template's box tells which."""
+    margin: float = 0.06
+    """Standard deviation of the template box's edges around the object, in shares of its width and height."""
     swap_still: float = 0.5
     """Chance that the search region of a still image's object shows another background."""
     swap_track: float = 0.15
@@ -53,15 +62,12 @@ class Pair(NamedTuple):
 
 
 class PairDataset(Dataset):
-    """`length` pairs from `sources`, whose decoded images are `images`."""
+    """`length` pairs from `sources`, whose images come from `images`."""
 
-    def __init__(
-        self, sources: list[Source], images: Mapping[Path, np.ndarray], settings: PairSettings, length: int, seed: int
-    ):
+    def __init__(self, sources: list[Source], images: ImageStore, settings: PairSettings, length: int, seed: int):
         self.sources, self.images, self.settings, self.length, self.seed = sources, images, settings, length, seed
         self.weights = np.array([s.weight for s in sources]) / sum(s.weight for s in sources)
         self.cut_outs = [s for s in sources if s.tracks] or sources
-        self.paths = sorted(images)
 
     def __len__(self) -> int:
         return self.length
@@ -71,59 +77,110 @@ class PairDataset(Dataset):
         s = self.settings
         source = self.sources[rng.choice(len(self.sources), p=self.weights)]
         track = self._track(rng, source)
-        first, second = track[rng.integers(len(track))], track[rng.integers(len(track))]
+        first, second = self._two_frames(rng, track)
         still = len(track) == 1
         swap = rng.random() < (s.swap_still if still else s.swap_track)
         present = rng.random() >= s.absent
 
-        flip = rng.random() < 0.5
-        template, box = self._template(rng, first, flip, swap_background=swap and rng.random() < 0.3)
+        flip, edges = rng.random() < 0.5, self._edges(rng, first, still)
+        template, box = self._template(rng, first, edges, flip, swap_background=swap and rng.random() < 0.3)
         extent = np.float32([box.w, box.h]) / s.template_size
-        if not present:
+        covered = not present and rng.random() < 0.5
+        if not present and not covered:
             second = self._other(rng, first)
-        search, box = self._search(rng, second, track, flip, swap, still, present)
+        search, box = self._search(rng, second, edges, first, flip, swap, still, present, covered)
         template, search = _photometric(rng, template, search)
         box = np.float32([*box.center, min(box.w, s.search_size), min(box.h, s.search_size)]) / s.search_size
         chw = (np.ascontiguousarray(p.transpose(2, 0, 1)) for p in (template, search))
         return Pair(next(chw), extent, next(chw), box, np.float32(present))
 
-    def _track(self, rng: np.random.Generator, source: Source) -> list[Instance]:
-        if source.tracks:
-            return source.tracks[rng.integers(len(source.tracks))]
-        path = source.images[rng.integers(len(source.images))]
-        return [_invent(rng, path, self.images[path])]
+    def _track(self, rng: np.random.Generator, source: Source) -> Sequence[Instance]:
+        """One object of the source that is large enough somewhere."""
+        for _ in range(100):
+            if not source.tracks:
+                path = source.unlabelled[rng.integers(len(source.unlabelled))]
+                return [_invent(rng, path, self.images[path])]
+            track = source.tracks[rng.integers(len(source.tracks))].instances
+            if self._large(track[rng.integers(len(track))]):
+                return track
+        raise ValueError(f"training data refused: no objects of {self.settings.smallest} pixels or more were found")
+
+    def _two_frames(self, rng: np.random.Generator, track: Sequence[Instance]) -> tuple[Instance, Instance]:
+        """Template and search region of one object, which is large enough on both."""
+        first = second = None
+        while first is None or not self._large(first):
+            at = int(rng.integers(len(track)))
+            first = track[at]
+        low, high = max(0, at - self.settings.gap), min(len(track), at + self.settings.gap + 1)
+        while second is None or not self._large(second):
+            second = track[rng.integers(low, high)]
+        return first, second
+
+    def _large(self, instance: Instance) -> bool:
+        return instance.box.w * instance.box.h >= self.settings.smallest**2
 
     def _other(self, rng: np.random.Generator, instance: Instance) -> Instance:
         """An object from another clip or still image; where there is none, a place on any image."""
         for _ in range(50):
             track = self._track(rng, self.cut_outs[rng.integers(len(self.cut_outs))])
             other = track[rng.integers(len(track))]
-            if other.image.parent != instance.image.parent or len(track) == 1 and other.image != instance.image:
+            elsewhere = other.image.parent != instance.image.parent or len(track) == 1 and other.image != instance.image
+            if elsewhere and self._large(other):
                 return other
-        path = self.paths[rng.integers(len(self.paths))]
+        path = self._path(rng)
         return _invent(rng, path, self.images[path])
 
+    def _path(self, rng: np.random.Generator) -> Path:
+        """Any image of any source."""
+        source = self.sources[rng.integers(len(self.sources))]
+        if not source.tracks:
+            return source.unlabelled[rng.integers(len(source.unlabelled))]
+        track = source.tracks[rng.integers(len(source.tracks))].instances
+        return track[rng.integers(len(track))].image
+
+    def _root(self, box: Box) -> float:
+        """Square root of the area of the target with its context."""
+        margin = self.settings.context * (box.w + box.h)
+        return np.sqrt((box.w + margin) * (box.h + margin))
+
+    def _edges(self, rng: np.random.Generator, instance: Instance, still: bool) -> np.ndarray:
+        """Left, top, right and lower edge of the target in shares of the object's box, whose own are 0, 0, 1, 1.
+
+        People's boxes are wide or tight, and hold a face or a whole person. The same edges mean the same part on
+        another frame as long as the object keeps its shape, so parts are for still images.
+        """
+        s = self.settings
+        if still and rng.random() < s.part:
+            size = rng.uniform(0.35, 0.9, 2)
+            low = rng.uniform(0, 1 - size)
+            box = instance.box
+            if min(size) * min(box.w, box.h) >= 8:
+                return np.array([*low, *(low + size)])
+        return np.array([0, 0, 1, 1]) + np.clip(rng.normal(0, s.margin, 4), -0.15, 0.15)
+
     def _template(
-        self, rng: np.random.Generator, instance: Instance, flip: bool, swap_background: bool
+        self, rng: np.random.Generator, instance: Instance, edges: np.ndarray, flip: bool, swap_background: bool
     ) -> tuple[np.ndarray, Box]:
         size = self.settings.template_size
-        turn = _linear(1.0, 0.0, 1.0, 0.0, flip)
-        box = enclosing_box(_transform(instance.outline, turn))
-        scale = size / (self.settings.template_factor * np.sqrt(box.w * box.h) * np.exp(rng.normal(0, 0.03)))
+        turn, target = _linear(1.0, 0.0, 1.0, 0.0, flip), _target(instance, edges)
+        box = enclosing_box(_transform(target, turn))
+        scale = size / (self.settings.template_factor * self._root(box) * np.exp(rng.normal(0, 0.03)))
         shift = rng.normal(0, 0.02, 2) * np.sqrt(box.w * box.h) * scale
         matrix = _place(turn * scale, box.center, scale, size / 2 + shift)
         patch = self._render(rng, instance, matrix, size, swap_background)
-        return patch, enclosing_box(_transform(instance.outline, matrix))
+        return patch, enclosing_box(_transform(target, matrix))
 
     def _search(
         self,
         rng: np.random.Generator,
         instance: Instance,
-        track: list[Instance],
+        edges: np.ndarray,
+        first: Instance,
         flip: bool,
         swap_background: bool,
         still: bool,
         present: bool,
+        covered: bool,
     ) -> tuple[np.ndarray, Box]:
         s, size = self.settings, self.settings.search_size
         # A still image shows its object once, so its pose has to be varied more than a track's.
@@ -132,18 +189,34 @@ class PairDataset(Dataset):
             flip = not flip
         aspect, angle, shear = np.exp(rng.normal(0, 0.12)), rng.normal(0, 10), rng.normal(0, 0.08)
         turn = _linear(aspect**strength, angle * strength, 1.0, shear * strength, flip)
-        box = enclosing_box(_transform(instance.outline, turn))
+        target = _target(instance, edges)
+        box = enclosing_box(_transform(target, turn))
         root = np.sqrt(box.w * box.h)
-        scale = size / (s.search_factor * root * np.exp(np.clip(rng.normal(0, s.scale_jitter), -0.5, 0.5)))
-        # Most moves between frames are small: half the draws shift by a third of the range.
-        reach = s.center_jitter * root * scale * (1 if rng.random() < 0.5 else 1 / 3)
+        scale = size / (s.search_factor * self._root(box) * np.exp(np.clip(rng.normal(0, s.scale_jitter), -0.5, 0.5)))
+        # As far as the target stays in view. Most moves between frames are small: half the draws reach a third.
+        reach = (s.search_factor * self._root(box) - root) * scale * (1 if rng.random() < 0.5 else 1 / 3)
         shift = (rng.random(2) - 0.5) * reach
         matrix = _place(turn * scale, box.center, scale, size / 2 + shift)
         patch = self._render(rng, instance, matrix, size, swap_background)
-        outline = _transform(instance.outline, matrix)
+        outline = _transform(target, matrix)
+        if covered:
+            self._cover(rng, patch, enclosing_box(_transform(instance.outline, matrix)))
         if rng.random() < s.distractors:
-            self._paste_distractors(rng, patch, outline, track, present)
+            self._paste_distractors(rng, patch, outline, first, present)
         return patch, enclosing_box(outline)
+
+    def _cover(self, rng: np.random.Generator, patch: np.ndarray, box: Box) -> None:
+        """Hide `box` under a piece of what lies beside it, or where there is no room, of another image."""
+        size = len(patch)
+        w, h = (min(size - 1, int(side * rng.uniform(1.1, 1.4)) + 2) for side in box[2:])
+        x, y = (int(np.clip(c - side / 2, 0, size - side)) for c, side in zip(box.center, (w, h), strict=True))
+        source = self._background(rng, size)
+        for _ in range(10):
+            left, top = rng.integers(size - w + 1), rng.integers(size - h + 1)
+            if abs(left - x) >= w or abs(top - y) >= h:
+                source = patch[top : top + h, left : left + w].copy()
+                break
+        patch[y : y + h, x : x + w] = source[:h, :w]
 
     def _render(
         self, rng: np.random.Generator, instance: Instance, matrix: np.ndarray, size: int, swap_background: bool
@@ -162,7 +235,7 @@ class PairDataset(Dataset):
 
     def _background(self, rng: np.random.Generator, size: int) -> np.ndarray:
         """A random square of a random image."""
-        image = self.images[self.paths[rng.integers(len(self.paths))]]
+        image = self.images[self._path(rng)]
         side = int(min(image.shape[:2]) * rng.uniform(0.4, 1.0))
         y, x = (int(rng.integers(n - side + 1)) for n in image.shape[:2])
         return cv2.resize(image[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_LINEAR)
@@ -172,17 +245,17 @@ class PairDataset(Dataset):
         rng: np.random.Generator,
         patch: np.ndarray,
         target: list[np.ndarray],
-        track: list[Instance],
+        first: Instance,
         present: bool,
     ) -> None:
-        """Paste up to three objects into `patch`: others, or the target's own likeness, plainly altered."""
+        """Paste up to three objects into `patch`: others, or the likeness of the target in `first`, plainly altered."""
         size = len(patch)
         box = enclosing_box(target)
         covered = np.zeros((size, size), np.uint8)
         target_mask = _mask(target, size)
         for _ in range(rng.integers(1, 4)):
             likeness = rng.random() < 0.35
-            other = track[rng.integers(len(track))] if likeness else self._other(rng, track[0])
+            other = first if likeness else self._other(rng, first)
             angle = rng.choice([90, 180, 270]) if likeness and rng.random() < 0.5 else rng.normal(0, 12)
             turn = _linear(np.exp(rng.normal(0, 0.15)), angle, 1.0, rng.normal(0, 0.1), rng.random() < 0.5)
             other_box = enclosing_box(_transform(other.outline, turn))
@@ -216,6 +289,13 @@ def _invent(rng: np.random.Generator, path: Path, image: np.ndarray) -> Instance
     phase = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     ellipse = np.stack([np.cos(phase), np.sin(phase)], axis=1) * (best.w / 2, best.h / 2) + best.center
     return Instance(path, (np.float32(ellipse),))
+
+
+def _target(instance: Instance, edges: np.ndarray) -> list[np.ndarray]:
+    """The object's outline, stretched until its box has these edges, in shares of the object's box."""
+    box = instance.box
+    low, span = (box.x, box.y), (box.w, box.h)
+    return [((points - low) / span * (edges[2:] - edges[:2]) + edges[:2]) * span + low for points in instance.outline]
 
 
 def _linear(aspect: float, angle: float, scale: float, shear: float, flip: bool) -> np.ndarray:

@@ -1,0 +1,78 @@
+"""What differs between the networks that one training loop trains: pairs, loss, and what they start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from sot_ros.networks.ostrack import OSTrack, ostrack_tiny
+from sot_ros.networks.siamfc import SiamFC, siamfc
+from sot_ros.networks.sot_mobile import TEMPLATE_FACTOR, TEMPLATE_SIZE, SotMobile, sot_mobile, sot_mobile_224
+from sot_ros.trackers.base import IMAGENET_MEAN, IMAGENET_STD
+from sot_ros.trackers.siamfc import CONTEXT
+from sot_ros.training.losses import Losses, response_loss, tracking_loss
+from sot_ros.training.pairs import Pair, PairSettings
+from sot_ros.training.trunk import find_trunk_weights, imagenet_trunk
+
+
+class Recipe(NamedTuple):
+    """How a model of the table of models is trained."""
+
+    network: Callable[[], nn.Module]
+    """The untrained network."""
+    pretrained: Callable[[nn.Module], None]
+    """Gives parts of it the weights that training starts from, unless it goes on from a file."""
+    trunk: Callable[[nn.Module], list[nn.Module]]
+    """The parts of it that were trained before, first to last: the last `trained_blocks` of them learn, slowly."""
+    pairs: PairSettings
+    loss: Callable[[nn.Module, Pair], Losses]
+
+
+def mobile_loss(network: SotMobile, pairs: Pair) -> Losses:
+    maps = network(network.embed(pairs.template.float(), pairs.extent), pairs.search.float())
+    return tracking_loss(maps, pairs.box, pairs.present)
+
+
+def siamfc_loss(network: SiamFC, pairs: Pair) -> Losses:
+    response = network(network.embed(pairs.template.float()), pairs.search.float())
+    return response_loss(response, pairs.box, pairs.present, pairs.search.shape[-1])
+
+
+def ostrack_loss(network: OSTrack, pairs: Pair) -> Losses:
+    maps, _ = network(network.embed(_normalized(pairs.template)), _normalized(pairs.search))
+    return tracking_loss(maps, pairs.box, pairs.present)
+
+
+def _normalized(x: Tensor) -> Tensor:
+    mean, std = (x.new_tensor(v, dtype=float).float().view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return (x / 255 - mean) / std
+
+
+def _imagenet(network: SotMobile) -> None:
+    network.trunk = imagenet_trunk(find_trunk_weights())
+
+
+def _nothing(network: nn.Module) -> None: ...
+
+
+def _mobile_trunk(network: SotMobile) -> list[nn.Module]:
+    return [network.trunk.conv_stem, *network.trunk.blocks]
+
+
+def _no_trunk(network: nn.Module) -> list[nn.Module]:
+    return []
+
+
+MOBILE_PAIRS = PairSettings(TEMPLATE_SIZE, TEMPLATE_FACTOR, 256, 4.0)
+MOBILE_224_PAIRS = PairSettings(TEMPLATE_SIZE, TEMPLATE_FACTOR, 224, 3.5)
+SIAMFC_PAIRS = PairSettings(127, 1.0, 255, 255 / 127, context=CONTEXT)
+OSTRACK_PAIRS = PairSettings(128, 2.0, 256, 4.0)
+
+RECIPES: dict[str, Recipe] = {
+    "sot_mobile": Recipe(sot_mobile, _imagenet, _mobile_trunk, MOBILE_PAIRS, mobile_loss),
+    "sot_mobile_224": Recipe(sot_mobile_224, _imagenet, _mobile_trunk, MOBILE_224_PAIRS, mobile_loss),
+    "siamfc_sot": Recipe(siamfc, _nothing, _no_trunk, SIAMFC_PAIRS, siamfc_loss),
+    "ostrack_tiny": Recipe(ostrack_tiny, _nothing, _no_trunk, OSTRACK_PAIRS, ostrack_loss),
+}
