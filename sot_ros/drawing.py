@@ -12,6 +12,7 @@ COLORS = {
     "TRACKING": (60, 220, 90),
     "OCCLUDED": (255, 180, 0),
     "LOST": (240, 60, 60),
+    "STALE": (200, 120, 240),
 }
 """RGB of each state."""
 
@@ -22,20 +23,16 @@ def draw(
     """A copy of `image`, RGB uint8 (H, W, 3), with the target drawn on it.
 
     box         x, y, w, h in pixels; None draws no box
-    state       a name of TrackedBox.msg: IDLE, TRACKING, OCCLUDED or LOST
+    state       a name of TrackedBox.msg: IDLE, TRACKING, OCCLUDED, LOST or STALE
     confidence  0..1
     rate        frames per second
     """
     canvas = np.ascontiguousarray(image).copy()
     color = COLORS[state]
     height, width = canvas.shape[:2]
-    line = max(1, round(height / 300))
+    line = _line(canvas)
     if box is not None:
-        x, y, w, h = box
-        corners = (round(x), round(y)), (round(x + w), round(y + h))
-        cv2.rectangle(canvas, *corners, (0, 0, 0), 3 * line)
-        cv2.rectangle(canvas, *corners, color, line)
-
+        draw_box(canvas, box, state)
     text = f"{state}  {confidence:.2f}  {rate:.0f} Hz"
     font = cv2.FONT_HERSHEY_SIMPLEX
     # 0.45 is the smallest size at which this font can be read; the widest text still fits into the image.
@@ -47,6 +44,24 @@ def draw(
     cv2.rectangle(canvas, (0, 0), (text_width + 2 * below, bar), (0, 0, 0), cv2.FILLED)
     cv2.putText(canvas, text, (below, text_height + below // 2), font, size, color, line, cv2.LINE_AA)
     return canvas
+
+
+def draw_box(canvas: np.ndarray, box: Sequence[float], state: str, name: str = "") -> None:
+    """Draw a box x, y, w, h in the colour of its state on `canvas`, with its name inside the top-left corner."""
+    color, line = COLORS[state], _line(canvas)
+    x, y, w, h = box
+    corners = (round(x), round(y)), (round(x + w), round(y + h))
+    cv2.rectangle(canvas, *corners, (0, 0, 0), 3 * line)
+    cv2.rectangle(canvas, *corners, color, line)
+    size = max(0.45, len(canvas) / 800)
+    at = round(x) + 3 * line, round(y) + 3 * line + round(22 * size)  # letters of this font are 22 pixels high
+    for shade, width in (((0, 0, 0), 3 * line), (color, line)):
+        cv2.putText(canvas, name, at, cv2.FONT_HERSHEY_SIMPLEX, size, shade, width, cv2.LINE_AA)
+
+
+def _line(canvas: np.ndarray) -> int:
+    """How thick lines are on an image of this size."""
+    return max(1, round(len(canvas) / 300))
 
 
 def draw_kept(patch: np.ndarray, kept: Sequence[np.ndarray]) -> np.ndarray:

@@ -58,6 +58,16 @@ def _managed_robot(_ros, siamfc_weights):
     robot.close()
 
 
+@pytest.fixture(scope="session")
+def _seeing_robot(_ros, siamfc_weights):
+    from robot import Robot
+
+    settings = {"use_depth": True, "velocity_frame": "camera", "use_detections": True, "detection_class": "boat"}
+    robot = Robot(model="siamfc", weights=siamfc_weights, device="cpu", scale_num=1, image_plane_rate=60.0, **settings)
+    yield robot
+    robot.close()
+
+
 @pytest.fixture
 def robot(_active_robot):
     """A robot whose tracker is active and has no target. The same process for all tests; it outlives each of them."""
@@ -65,6 +75,15 @@ def robot(_active_robot):
     _active_robot.let_go()
     yield _active_robot
     assert _active_robot.alive(), "\n".join(_active_robot.log)
+
+
+@pytest.fixture
+def seeing(_seeing_robot):
+    """A robot whose tracker was asked for all that its camera, a depth camera and a detector make possible."""
+    _seeing_robot.begin()
+    _seeing_robot.let_go()
+    yield _seeing_robot
+    assert _seeing_robot.alive(), "\n".join(_seeing_robot.log)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import rclpy
 from ament_index_python.packages import get_package_prefix
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from golden import synthetic_clip
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -20,6 +21,7 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Float32, Header
+from std_srvs.srv import SetBool, Trigger
 
 from sot_ros.geometry import Box, iou
 from sot_ros.msg import InitBox, TrackedBox
@@ -95,7 +97,7 @@ class Robot:
         self.confidences: list[float] = []
         self.node.create_subscription(TrackedBox, "tracked_box", self.answers.append, 10)
         self.node.create_subscription(Float32, "confidence", lambda m: self.confidences.append(m.data), 10)
-        self._images = self.node.create_publisher(Image, "image", qos_profile_sensor_data)
+        self.connect_camera()
         self._compressed = self.node.create_publisher(CompressedImage, "image/compressed", qos_profile_sensor_data)
         self._init_box = self.node.create_publisher(InitBox, "init_box", 10)
         self._init_roi = self.node.create_publisher(RegionOfInterest, "init_roi", 10)
@@ -104,7 +106,31 @@ class Robot:
         self._set = self.node.create_client(SetParameters, "tracker/set_parameters")
         self._get = self.node.create_client(GetParameters, "tracker/get_parameters")
         self._describe = self.node.create_client(DescribeParameters, "tracker/describe_parameters")
+        self._stop = self.node.create_client(Trigger, "stop")
+        self._enable = self.node.create_client(SetBool, "enable")
+        self.diagnostics: list[DiagnosticArray] = []
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 10)
+        self._publishers = {}
         self._time_ns = 10**15
+
+    def listen(self, message_type: type, topic: str) -> list:
+        """All messages of a topic from now on."""
+        heard = []
+        self.node.create_subscription(message_type, topic, heard.append, 10)
+        return heard
+
+    def say(self, topic: str, message) -> None:
+        """Publish a message, once somebody listens."""
+        publisher = self._publishers.get(topic)
+        if publisher is None:
+            publisher = self._publishers[topic] = self.node.create_publisher(type(message), topic, 10)
+            self.wait(lambda: publisher.get_subscription_count() > 0, f"subscription to {topic}")
+            self.spin(0.3)  # the other side gets to know of this one at another time
+        publisher.publish(message)
+
+    def topic(self, name: str) -> str:
+        """The full name of a topic."""
+        return self.node.resolve_topic_name(name)
 
     def begin(self) -> None:
         """Forget what was answered and logged so far."""
@@ -135,16 +161,22 @@ class Robot:
 
     # The camera
 
-    def header(self) -> Header:
-        """A header a tenth of a second after the last."""
-        self._time_ns += 10**8
+    def header(self, after_s: float = 0.1) -> Header:
+        """A header so many seconds after the last."""
+        self._time_ns += round(after_s * 10**9)
         header = Header(frame_id="camera")
         header.stamp.sec, header.stamp.nanosec = divmod(self._time_ns, 10**9)
         return header
 
+    def connect_camera(self) -> None:
+        self.images = self.node.create_publisher(Image, "image", qos_profile_sensor_data)
+
+    def disconnect_camera(self) -> None:
+        self.node.destroy_publisher(self.images)
+
     def publish(self, message: Image | CompressedImage) -> None:
         """Show an image, once somebody looks."""
-        publisher = self._images if isinstance(message, Image) else self._compressed
+        publisher = self.images if isinstance(message, Image) else self._compressed
         self.wait(lambda: publisher.get_subscription_count() > 0, "subscription to the images")
         publisher.publish(message)
 
@@ -160,11 +192,11 @@ class Robot:
 
     # The operator
 
-    def init(self, box) -> None:
-        """Send a box, once somebody listens."""
+    def init(self, box, header: Header | None = None) -> None:
+        """Send a box, once somebody listens: on the image with this header, or on the newest."""
         self.wait(lambda: self._init_box.get_subscription_count() > 0, "subscription to init_box")
         x, y, width, height = map(float, box)
-        self._init_box.publish(InitBox(x=x, y=y, width=width, height=height))
+        self._init_box.publish(InitBox(header=header or Header(), x=x, y=y, width=width, height=height))
 
     def init_roi(self, box) -> None:
         self.wait(lambda: self._init_roi.get_subscription_count() > 0, "subscription to init_roi")
@@ -226,6 +258,25 @@ class Robot:
         result = self._call(self._set, request).results[0]
         assert result.successful == (not result.reason)
         return result.reason
+
+    def stop(self) -> Trigger.Response:
+        return self._call(self._stop, Trigger.Request())
+
+    def enable(self, active: bool) -> SetBool.Response:
+        return self._call(self._enable, SetBool.Request(data=active))
+
+    def health(self) -> tuple[DiagnosticStatus, dict[str, str]]:
+        """What the tracker says next of itself on /diagnostics, and its values by their names."""
+        self.diagnostics.clear()
+        name = self.node.get_namespace().lstrip("/") + "/tracker: tracking"
+        found: list[DiagnosticStatus] = []
+
+        def said() -> bool:
+            found.extend(status for array in self.diagnostics for status in array.status if status.name == name)
+            return bool(found)
+
+        self.wait(said, "diagnostics")
+        return found[-1], {value.key: value.value for value in found[-1].values}
 
     def transition(self, transition: int) -> bool:
         """Ask for a lifecycle transition; whether it succeeded."""

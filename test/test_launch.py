@@ -1,4 +1,4 @@
-"""tracker.launch.py, with the real launch: arguments reach the node, and wrong ones end with one clear line."""
+"""The launch files, with the real launch: arguments reach the node, wrong ones end with one clear line."""
 
 import os
 import re
@@ -6,35 +6,67 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 
+import numpy as np
 import pytest
+import rclpy
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from sot_ros.msg import TrackedBox
+from sot_ros.node.messages import rgb_image
+from sot_ros.trackers import list_models
 
 pytest.importorskip("launch_ros", reason="launch comes with a ROS 2 distribution, and not with the wheels")
 if not shutil.which("ros2"):
     pytest.skip("the command ros2 comes with a ROS 2 distribution, and not with the wheels", allow_module_level=True)
 
 ARGUMENTS = """
-    model weights device precision params_file namespace image camera_info image_transport search_factor scale_num
-    scale_step scale_penalty scale_lr window_influence debug autostart use_sim_time log_level
+    model weights device precision params_file namespace image camera_info depth detections image_transport
+    search_factor scale_num scale_step scale_penalty scale_lr window_influence max_targets rectified use_depth
+    velocity_frame use_detections detection_class detection_score debug autostart use_sim_time respawn log_level
 """
 
 
-def launch(*arguments: str, until: str | None = None) -> str:
-    """What `ros2 launch sot_ros tracker.launch.py` prints, until it ends or has said something."""
-    command = ["ros2", "launch", "sot_ros", "tracker.launch.py", *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    watchdog = threading.Timer(60, os.killpg, [process.pid, signal.SIGKILL])
-    watchdog.start()
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if until and until in line:
-            process.send_signal(signal.SIGINT)
-    watchdog.cancel()
-    process.wait(20)
-    return "".join(lines)
+class Launch:
+    """`ros2 launch sot_ros FILE`, and what it prints."""
+
+    def __init__(self, *arguments: str, file: str = "tracker.launch.py"):
+        self.said = ""
+        self._process = subprocess.Popen(
+            ["ros2", "launch", "sot_ros", file, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._watchdog = threading.Timer(120, os.killpg, [self._process.pid, signal.SIGKILL])
+        self._watchdog.start()
+
+    def until(self, words: str) -> str:
+        """Read on up to the line with these words; returns it."""
+        for line in self._process.stdout:
+            self.said += line
+            if words in line:
+                return line
+        raise AssertionError(f"no {words!r} in:\n{self.said}")
+
+    def end(self, send: signal.Signals | None = None) -> int:
+        """Read to the end, after a signal if one is given. Returns the exit code."""
+        if send is not None:
+            self._process.send_signal(send)
+        self.said += self._process.stdout.read()
+        self._watchdog.cancel()
+        return self._process.wait(20)
+
+
+def launch(*arguments: str) -> str:
+    """What a launch prints that ends by itself."""
+    launched = Launch(*arguments)
+    launched.end()
+    return launched.said
 
 
 def test_every_argument_is_described():
@@ -46,7 +78,7 @@ def test_every_argument_is_described():
 def test_values_reach_the_node(siamfc_weights, tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text("/**: {ros__parameters: {model: siamfc, scale_num: 5, scale_step: 1.1, debug: false}}")
-    said = launch(
+    launched = Launch(
         f"params_file:={file}",
         f"weights:={siamfc_weights}",
         "device:=cpu",
@@ -57,8 +89,10 @@ def test_values_reach_the_node(siamfc_weights, tmp_path):
         "search_factor:=2",
         "scale_lr:=0.5",
         "log_level:=debug",
-        until="tracked_box out",
     )
+    launched.until("tracked_box out")
+    assert launched.end(signal.SIGINT) == 0
+    said = launched.said
     assert "siamfc on cpu" in said
     assert "/camera/image_raw/compressed and /head/eyes/init_box in, /head/eyes/tracked_box out" in said
     # The argument wins over the file, the file over the default.
@@ -83,6 +117,63 @@ def test_values_reach_the_node(siamfc_weights, tmp_path):
     ],
 )
 def test_a_wrong_value_ends_with_one_clear_line(arguments, line):
-    said = launch(*arguments)
-    assert line in said.replace('"', "'")
-    assert "Traceback" not in said
+    launched = Launch(*arguments)
+    assert launched.end() == 1
+    assert line in launched.said.replace('"', "'")
+    assert "Traceback" not in launched.said
+
+
+@pytest.mark.parametrize("model", list_models())
+def test_every_model_is_launched_by_its_name(model):
+    launched = Launch(f"model:={model}", "weights:=random", "device:=cpu")
+    launched.until(f"{model} on cpu")
+    assert launched.end(signal.SIGINT) == 0
+
+
+def test_a_tracker_that_cannot_start_is_not_started_again():
+    launched = Launch("device:=cuda:99", "respawn:=true")
+    assert launched.end() == 1
+    assert launched.said.count("no device 'cuda:99' on this machine") == 1
+    assert "the tracker could not start, see its line above" in launched.said
+
+
+@pytest.fixture
+def spectator(_ros):
+    node = rclpy.create_node("spectator")
+    yield node
+    node.destroy_node()
+
+
+def answer(node, namespace: str, image: str) -> TrackedBox:
+    """What the tracker of a namespace says to images on a topic."""
+    answers = []
+    node.create_subscription(TrackedBox, f"{namespace}/tracked_box", answers.append, 10)
+    images = node.create_publisher(Image, image, qos_profile_sensor_data)
+    end = time.monotonic() + 30
+    while not answers:
+        assert time.monotonic() < end, "no answer"
+        images.publish(rgb_image(Header(stamp=node.get_clock().now().to_msg()), np.zeros((240, 320, 3), np.uint8)))
+        rclpy.spin_once(node, timeout_sec=0.2)
+    return answers[0]
+
+
+def test_a_tracker_that_is_killed_comes_back_and_answers(spectator, siamfc_weights):
+    launched = Launch("model:=siamfc", f"weights:={siamfc_weights}", "respawn:=true", "image:=/camera")
+    pid = int(re.search(r"process started with pid \[(\d+)\]", launched.until("process started")).group(1))
+    launched.until("tracked_box out")
+    assert answer(spectator, "/sot", "/camera").state == TrackedBox.IDLE
+    os.kill(pid, signal.SIGKILL)
+    launched.until("process has died")
+    launched.until("tracked_box out")
+    assert answer(spectator, "/sot", "/camera").state == TrackedBox.IDLE
+    assert launched.end(signal.SIGINT) == 0
+
+
+def test_two_cameras_have_a_tracker_each(spectator, siamfc_weights):
+    weights = f"weights:={siamfc_weights}"
+    launched = Launch("front:=/a/image", "model:=siamfc", weights, file="two_cameras.launch.py")
+    launched.until("tracked_box out")
+    launched.until("tracked_box out")
+    assert answer(spectator, "/front", "/a/image").state == TrackedBox.IDLE
+    assert answer(spectator, "/rear", "/rear/image_raw").state == TrackedBox.IDLE
+    assert launched.end(signal.SIGINT) == 0

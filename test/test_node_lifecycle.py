@@ -1,12 +1,15 @@
 """Down and up again, under a lifecycle manager."""
 
+import math
+
 import cv2
 import pytest
 from lifecycle_msgs.msg import Transition
-from robot import picture, truth
+from robot import box_of, picture, truth
 from sensor_msgs.msg import CompressedImage
 
 from sot_ros.msg import TrackedBox
+from sot_ros.trackers import list_models
 
 
 def resident_mb(pid: int) -> float:
@@ -58,6 +61,24 @@ def test_another_model_brings_its_own_settings(managed, siamfc_weights):
         assert managed.get("scale_num") is None
         assert managed.get("keep_ratio") == pytest.approx(0.7)
         assert "head refused: deactivate the node" in managed.set("head", "CORNER")
+    finally:
+        managed.clean_up()
+        managed.set("model", "siamfc")
+        managed.set("weights", str(siamfc_weights))
+
+
+@pytest.mark.parametrize("model", list_models())
+def test_every_model_runs_in_the_node_by_its_name(model, managed, siamfc_weights):
+    try:
+        assert managed.set("model", model) == ""
+        assert managed.set("weights", "random") == ""
+        managed.bring_up()
+        managed.says(f"{model} on cpu")
+        managed.meet()
+        answer = managed.start()
+        assert answer.state != TrackedBox.IDLE
+        assert all(map(math.isfinite, box_of(answer))) and 0 <= answer.confidence <= 1
+        assert answer.width > 0 and answer.height > 0
     finally:
         managed.clean_up()
         managed.set("model", "siamfc")

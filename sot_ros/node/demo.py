@@ -125,7 +125,7 @@ class Demo(Node):
         message = InitBox(header=self.send(image).header, x=box.x, y=box.y, width=box.w, height=box.h)
         self._init_boxes.publish(message)
         return self._repeat(
-            image, lambda answer: answer.state != TrackedBox.IDLE, 30.0, "the tracker did not take the box"
+            image, lambda answer: answer.state == TrackedBox.TRACKING, 30.0, "the tracker did not take the box"
         )
 
     def _repeat(self, image: np.ndarray, enough, timeout: float, complaint: str) -> TrackedBox:

@@ -6,6 +6,7 @@ distribution may be built against an older NumPy than torch's. rosbags-image, it
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from typing import NamedTuple
 
@@ -48,10 +49,14 @@ ENCODINGS: dict[str, Encoding] = {
 class Frame:
     """One image message, decoded when its pixels are first asked for, and only then."""
 
-    def __init__(self, message: Image | CompressedImage, time: float):
+    def __init__(self, message: Image | CompressedImage, stamp: float):
         self.message = message
-        self.time = time
-        """Seconds."""
+        self.stamp = stamp
+        """When the image was taken, in seconds; where the camera does not say, when it arrived by the node's clock."""
+        self.arrived = time.monotonic()
+        """Seconds, to measure how long the answer took."""
+        self.number = 0
+        """Given by the history: 1 for the first frame, then 2, ..."""
 
     @cached_property
     def image(self) -> np.ndarray:
@@ -59,6 +64,10 @@ class Frame:
         if isinstance(self.message, CompressedImage):
             return decompress(self.message)
         return to_rgb(self.message)
+
+    def forget_image(self) -> None:
+        """Keep only the message. Whoever asks for the pixels again gets them decoded again."""
+        self.__dict__.pop("image", None)
 
 
 def check(message: Image | CompressedImage) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 
 from sot_ros.trackers.models import DEFAULT_MODEL, PRECISIONS, list_models
 from sot_ros.trackers.settings import setting
@@ -23,13 +22,28 @@ class NodeParameters:
     device: str = setting("auto", "cpu, cuda or cuda:1; auto for CUDA where there is one")
     precision: str = setting("fp32", "type that the network computes in", choices=tuple(PRECISIONS))
     image_transport: str = setting("raw", "compressed for <image>/compressed", choices=("raw", "compressed"))
+    max_targets: int = setting(1, "targets at once: above 1, a box adds a target and replaces none", 1, 100)
     autostart: bool = setting(True, "configure and activate at start, without a lifecycle manager")
+    stale_after: float = setting(1.0, "STALE is said after so many seconds without an answer", 0.1, 3600.0)
+    history_s: float = setting(3.0, "seconds of images held, for boxes drawn on an old one", 0.0, 60.0)
+    history_mb: float = setting(256.0, "most megabytes that the held images take", 0.0, 65536.0)
+    rectified: bool = setting(False, "the images are rectified already: P of camera_info describes them, not K and D")
+    use_depth: bool = setting(False, "publish position, by the topic depth; needs message_filters")
+    depth_slop: float = setting(0.02, "most seconds between an image and its depth image", 0.001, 10.0)
+    velocity_frame: str = setting("", "publish velocity in this frame, such as odom; empty for none; needs use_depth")
+    use_detections: bool = setting(False, "start and take back targets by the topic detections; needs vision_msgs")
+    detection_class: str = setting("", "class_id of the detections that count; empty for all")
+    detection_score: float = setting(0.5, "least score of the detections that count", 0.0, 1.0)
+    image_plane_rate: float = setting(5.0, "most images in a second that RViz gets to click on", 0.1, 60.0)
     debug: bool = setting(True, "publish debug_image while somebody subscribes to it")
     debug_rate: float = setting(10.0, "most debug images in a second", 0.1, 1000.0)
 
 
 READ_ONLY = ("autostart",)
-FIXED_WHILE_CONFIGURED = ("model", "weights", "device", "precision", "image_transport")
+FIXED_WHILE_CONFIGURED = (
+    *("model", "weights", "device", "precision", "max_targets"),
+    *("image_transport", "use_depth", "depth_slop", "use_detections"),
+)
 DECLARED_BY_RCLPY = ("use_sim_time", "start_type_description_service")
 
 
@@ -68,19 +82,9 @@ def descriptor(field: dataclasses.Field, value: Any) -> ParameterDescriptor:
     if choices:
         described.additional_constraints = f"one of: {', '.join(choices)}"
     if isinstance(value, float):
+        # rclpy refuses 4 for 4.0 unless the type is left open. What is no number at all, our own check refuses.
+        described.dynamic_typing = True
         described.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
     elif low is not None:
         described.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
     return described
-
-
-def accept_whole_numbers(node: Node) -> None:
-    """Let 4 be set where 4.0 is meant, while the node runs. ROS 2 before Jazzy has no hook for that, and refuses it."""
-
-    def to_float(parameter: Parameter) -> Parameter:
-        known = node.get_parameter_or(parameter.name)
-        meant = parameter.type_ is Parameter.Type.INTEGER and known.type_ is Parameter.Type.DOUBLE
-        return Parameter(parameter.name, value=float(parameter.value)) if meant else parameter
-
-    if hasattr(node, "add_pre_set_parameters_callback"):
-        node.add_pre_set_parameters_callback(lambda parameters: list(map(to_float, parameters)))
