@@ -187,8 +187,12 @@ class Robot:
         self.wait(lambda: self.answer_to(message) is not None, "answer to an image")
         return self.answer_to(message)
 
+    def answered(self) -> list[TrackedBox]:
+        """The answers to images: all but STALE, which a busy machine can cause at any time."""
+        return [answer for answer in self.answers if answer.state != TrackedBox.STALE]
+
     def answer_to(self, message: Image | CompressedImage) -> TrackedBox | None:
-        return next((a for a in reversed(self.answers) if a.header == message.header), None)
+        return next((a for a in reversed(self.answered()) if a.header == message.header), None)
 
     # The operator
 

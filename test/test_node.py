@@ -67,7 +67,7 @@ def test_every_processed_image_is_answered_exactly_once(robot):
         robot.spin(0.005)
     robot.wait(lambda: robot.answer_to(sent[-1]), "answer to the last image")
     robot.spin(0.3)
-    stamps = [stamp_of(answer) for answer in robot.answers]
+    stamps = [stamp_of(answer) for answer in robot.answered()]
     assert stamps == sorted(set(stamps))
     assert set(stamps) <= {stamp_of(message) for message in sent}
 
@@ -77,17 +77,17 @@ def test_the_newest_image_wins_when_the_camera_is_faster_than_the_tracker(robot)
     robot.set("scale_num", 5)
     robot.begin()
     sent, newest_at_answer = [], []
-    while len(robot.answers) < 10:
+    while len(newest_at_answer) < 10:
         sent.append(rgb_image(robot.header(), picture(2)))
         robot.publish(sent[-1])
         robot.spin(0.005)  # 200 Hz
-        newest_at_answer += [len(sent) - 1] * (len(robot.answers) - len(newest_at_answer))
+        newest_at_answer += [len(sent) - 1] * (len(robot.answered()) - len(newest_at_answer))
     robot.wait(lambda: robot.answer_to(sent[-1]), "answer to the last image")
     robot.set("scale_num", 1)
 
     assert len(sent) > 30, "the tracker is meant to be too slow for this camera"
     number = {stamp_of(message): i for i, message in enumerate(sent)}
-    taken = [number[stamp_of(answer)] for answer in robot.answers]
+    taken = [number[stamp_of(answer)] for answer in robot.answered()]
     # The tracker takes an image when the answer before is out. 1 stands for the newest image then, 0 for the oldest.
     freshness = [
         (after - before) / max(1, newest - before)

