@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import rclpy
@@ -41,12 +42,12 @@ def truth(t: int) -> Box:
 
 
 class Process:
-    """The tracker executable, with what it has logged so far, in lines."""
+    """The tracker executable, or another that stands for it, with what it has logged so far, in lines."""
 
-    def __init__(self, *arguments: str):
+    def __init__(self, *arguments: str, program: Sequence[str | Path] = (TRACKER,)):
         self.log: list[str] = []
         self._process = subprocess.Popen(
-            [TRACKER, *arguments],
+            [*program, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -84,12 +85,12 @@ class Robot:
 
     _numbers = itertools.count()
 
-    def __init__(self, **parameters):
+    def __init__(self, program: Sequence[str | Path] = (TRACKER,), **parameters):
         namespace = f"/robot{next(self._numbers)}"
         arguments = ["--ros-args", "-r", f"__ns:={namespace}"]
         for name, value in parameters.items():
             arguments += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        self.process = Process(*arguments)
+        self.process = Process(*arguments, program=program)
         self.log = self.process.log
         self.alive = self.process.alive
         self.node = rclpy.create_node("robot", namespace=namespace)

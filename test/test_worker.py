@@ -55,6 +55,9 @@ class Matcher(Tracker):
         self.box = Box(x0 + x, y0 + y, self.box.w, self.box.h)
         return Estimate(self.box, max(0.0, score))
 
+    def embed(self, template):
+        return (template,)
+
     def compute(self, template):
         self.batches.append(len(template))
         return (template,)
@@ -70,10 +73,13 @@ class Matcher(Tracker):
 class Bench:
     """A worker with its session, and what comes out of both."""
 
-    def __init__(self, max_targets=1):
-        self.tracker = Matcher()
+    def __init__(self, max_targets=1, tracker=None):
+        self.tracker = tracker or Matcher()
         self.answers, self.lines = [], []
-        self.worker = Worker(self.tracker, Thresholds(), self._answer, self, max_targets)
+        self.given_up = False
+        self.worker = Worker(
+            self.tracker, Thresholds(), self._answer, self, max_targets, give_up=lambda: setattr(self, "given_up", True)
+        )
 
     def _answer(self, frame, targets):
         self.answers.append((frame.stamp, targets))
@@ -392,6 +398,74 @@ def test_a_tracker_that_fails_at_a_start_has_no_target(bench, failure):
     bench.start(place(2))
     bench.show(3)
     assert bench.target.state is State.TRACKING and bench.target.target_id == 2
+
+
+class OnCuda(Matcher):
+    """Says that it computes on a GPU; no GPU is needed."""
+
+    def __init__(self):
+        super().__init__()
+        self.device = torch.device("cuda")
+
+    def _batch(self, parts):
+        return torch.as_tensor(np.concatenate(parts))
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """A bench with a tracker on CUDA, of which the test says whether it works. test_node_process.py has the process."""
+    bench = Bench(tracker=OnCuda())
+    bench.freed, bench.kernel_error = 0, None
+
+    def free():
+        bench.freed += 1
+
+    def synchronize(device):
+        if bench.kernel_error:
+            raise bench.kernel_error
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", free)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    yield bench
+    bench.worker.close()
+
+
+def test_where_cuda_runs_out_of_memory_its_reserve_is_freed_and_the_next_image_is_a_new_chance(cuda):
+    cuda.show(0)
+    cuda.start(place(0))
+    cuda.show(1)
+    assert cuda.freed == 0
+    cuda.tracker.failure = FAILURES[0]
+    cuda.show(2)
+    assert cuda.target.state is State.LOST
+    cuda.wait(lambda: cuda.freed == 1)
+    cuda.tracker.failure = None
+    cuda.show(3)
+    assert cuda.target.state is State.TRACKING and iou(cuda.target.box, place(3)) > 0.9
+    cuda.tracker.failure = FAILURES[0]
+    cuda.worker.start(place(3))
+    cuda.says("init box refused")
+    cuda.wait(lambda: cuda.freed >= 2)
+    assert not cuda.given_up
+
+
+def test_where_a_kernel_fails_the_image_is_answered_lost_before_the_worker_gives_up(cuda):
+    cuda.show(0)
+    cuda.start(place(0))
+    cuda.show(1)
+    cuda.tracker.failure = cuda.kernel_error = FAILURES[1]
+    cuda.show(2)
+    assert cuda.target.state is State.LOST
+    cuda.wait(lambda: cuda.given_up)
+    assert len(cuda.answers) == 3
+
+
+def test_a_kernel_that_fails_at_a_start_makes_the_worker_give_up_too(cuda):
+    cuda.show(0)
+    cuda.tracker.failure = cuda.kernel_error = FAILURES[1]
+    cuda.worker.start(place(0))
+    cuda.says("init box refused")
+    cuda.wait(lambda: cuda.given_up)
 
 
 def test_one_image_in_twenty_that_is_corrupt_costs_only_itself(bench):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+
 import rclpy
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.logging import get_logger
 
 from sot_ros.node.messages import one_line
 
+BROKEN = 2
+"""Exit code of a process that cannot track any more, but a new one can: any other than 0 and 1."""
+
 
 def main() -> int:
-    """Run the node until Ctrl-C. Returns the exit code of the process: 1 if the node could not start."""
+    """Run the node until Ctrl-C. Returns the exit code of the process: 1 if the node could not start.
+
+    Where CUDA breaks, the process ends at once with BROKEN.
+    """
     try:
         rclpy.init()
     except Exception as error:
@@ -34,6 +42,8 @@ def main() -> int:
             get_logger("tracker").fatal(one_line(error))
             return 1
     finally:
+        if node is not None and node.broken:
+            os._exit(BROKEN)  # to free what a broken CUDA holds raises, aborts or hangs
         if node is not None:
             node.on_shutdown(None)
         rclpy.try_shutdown()

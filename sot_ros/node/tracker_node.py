@@ -77,6 +77,8 @@ class TrackerNode(LifecycleNode):
         """None while unconfigured."""
         self.worker: Worker | None = None
         """None while not active."""
+        self.broken = False
+        """Whether only a new process can track again."""
         self._inputs: list[Subscription] = []
         self._features: list[Any] = []
         self.reentrant = ReentrantCallbackGroup()
@@ -177,6 +179,7 @@ class TrackerNode(LifecycleNode):
             self.get_logger(),
             self.value("max_targets"),
             self._target_id,
+            self._give_up,
         )
         worker.change(self._settings, self._thresholds)
         worker.hold(self.value("history_s"), self.value("history_mb"))
@@ -262,6 +265,11 @@ class TrackerNode(LifecycleNode):
         self.publish_boxes(frame.message.header, targets)
         for feature in (self._diagnostics, *self._features):
             self._try(feature, feature.answer, frame, targets)
+
+    def _give_up(self) -> None:
+        self.get_logger().fatal("CUDA is broken for this process, so it ends; with respawn:=true it is started again")
+        self.broken = True
+        rclpy.try_shutdown()
 
     def _try(self, feature: Any, method: Callable, *arguments) -> None:
         """Call a feature; what it raises is its own affair."""

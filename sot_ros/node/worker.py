@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+import torch
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from sot_ros.geometry import Box, iou
@@ -61,6 +62,7 @@ class Worker:
                  first; without a target, of one that is IDLE, and so once of each of several that was stopped
     max_targets  where it is 1, a new box replaces the target; else it adds one, until there are so many
     target_id    the number of the last target of all, before this worker
+    give_up      called in that thread, as the last of all, when the tracker's device is broken for this process
 
     The other methods are called from any thread and never wait for the network.
     """
@@ -73,6 +75,7 @@ class Worker:
         logger: RcutilsLogger,
         max_targets: int = 1,
         target_id: int = 0,
+        give_up: Callable[[], None] = lambda: None,
     ):
         self.counts: Counter[str] = Counter()
         """What became of the images, see FATES."""
@@ -87,6 +90,7 @@ class Worker:
         self._logger = logger
         self._max_targets = max_targets
         self._target_id = target_id
+        self._give_up = give_up
         self._wake = threading.Condition()
         self._commands: dict[Hashable, tuple[Callable, tuple]] = {}
         self._closed = False
@@ -190,6 +194,9 @@ class Worker:
                 self._try(method, *arguments)
             for frame, followers in tasks:
                 self._try(self._process, frame, followers)
+            if self.failure and not usable(self._tracker.device):
+                self._give_up()
+                return
 
     def _try(self, method: Callable, *arguments) -> None:
         try:
@@ -349,6 +356,21 @@ class Worker:
         with self._wake:
             self.counts["refused"] += 1
         self._logger.error(str(error), throttle_duration_sec=1.0)
+
+
+def usable(device: torch.device) -> bool:
+    """Whether a tracker that has failed can go on. What CUDA holds in reserve is freed, for memory may have run out.
+
+    After a kernel error every further call of CUDA fails, until the process is started again: NVIDIA's documentation of
+    cudaError_t says so of each of them. Other errors, such as memory that ran out, leave no trace in these two.
+    """
+    if device.type == "cuda":
+        try:
+            torch.cuda.empty_cache()
+            torch.cuda.synchronize(device)
+        except RuntimeError:
+            return False
+    return True
 
 
 def idle(target_id: int) -> Target:
