@@ -1,7 +1,10 @@
 """Time: boxes on old images, cameras that stand still, bags that are paused and start again."""
 
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import scene
@@ -88,13 +91,26 @@ def test_images_that_all_are_refused_are_stale_too(robot):
     assert robot.answers[0].state == TrackedBox.STALE
 
 
-def test_a_camera_process_that_is_killed_and_restarted_is_taken_up_again(robot):
-    robot.start()
-    robot.disconnect_camera()
-    robot.wait(lambda: robot.answers[-1].state == TrackedBox.STALE, "STALE")
-    robot.connect_camera()
-    robot.meet()
-    assert robot.follows(2)
+def test_a_camera_process_that_is_killed_and_started_again_is_taken_up_again(robot):
+    target = robot.start()
+    camera = [sys.executable, Path(__file__).with_name("camera.py"), robot.topic("image"), "2"]
+
+    def tracked() -> bool:
+        """Whether the target is tracked in what the camera shows."""
+        last = robot.answers[-1]
+        return last.state == TrackedBox.TRACKING and iou(box_of(last), truth(2)) > 0.5
+
+    for _ in range(2):
+        robot.begin()
+        process = subprocess.Popen(camera)
+        try:
+            robot.wait(lambda: len(robot.answered()) >= 5 and tracked(), "answers to the camera")
+        finally:
+            process.kill()  # SIGKILL
+            process.wait()
+        robot.wait(lambda: robot.answers[-1].state == TrackedBox.STALE, "STALE")
+        stale, last = robot.answers[-1], robot.answered()[-1]
+        assert (stale.header, stale.confidence, stale.target_id) == (last.header, 0, target.target_id)
 
 
 # Bags
