@@ -25,6 +25,10 @@ class Box(NamedTuple):
         """The middle (cx, cy) of the box."""
         return self.x + self.w / 2, self.y + self.h / 2
 
+    def scaled(self, sx: float, sy: float) -> Box:
+        """The box in the same image sx times as wide and sy times as high."""
+        return Box(self.x * sx, self.y * sy, self.w * sx, self.h * sy)
+
 
 def intersection(a: Box, b: Box) -> float:
     """Area that two boxes share, in square pixels."""

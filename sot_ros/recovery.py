@@ -33,6 +33,10 @@ class Motion:
             self.velocity = tuple(keep * v + (1 - keep) * s for v, s in zip(self.velocity, step, strict=True))
         self.box, self.time = box, time
 
+    def scale(self, sx: float, sy: float) -> None:
+        """Go on in images sx times as wide and sy times as high."""
+        self.box, self.velocity = self.box.scaled(sx, sy), (self.velocity[0] * sx, self.velocity[1] * sy)
+
     def predict(self, time: float, width: int, height: int) -> Box:
         """The box at `time`, of the last size; its centre stays in the image of `width` x `height` pixels."""
         reach = COAST_S * (1 - math.exp(-max(0.0, time - self.time) / COAST_S))

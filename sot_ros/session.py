@@ -68,6 +68,8 @@ USUAL_RENEWAL = 0.1
 IN_VIEW = 0.25
 """A box at the image's border says that the target has left the view when it is less than this share of the area that
 it had before the border cut it."""
+SAME_SHAPE = 0.01
+"""Images whose ratios of width to height differ by no more than this share show the same view in another resolution."""
 SUGGESTIONS = 4
 """Boxes that are looked at for one call of `suggest`."""
 
@@ -89,6 +91,7 @@ class Session:
         self._first: np.ndarray | None = None
         self._recent: np.ndarray | None = None
         self._usual: float | None = None
+        self._size = (1, 1)  # of the last image: width, height
         self._places: Iterator[Box] = iter(())
         self._searched = (0, 0)  # the size of the images that the places are in
         self._candidate: Box | None = None
@@ -108,6 +111,7 @@ class Session:
         self.tracker.initialize(image, box)
         self._first = self._recent = self.tracker.appearance
         self._usual = None
+        self._size = image.shape[1::-1]
         self._motion = Motion(self.tracker.box, time)
         self._whole = 0.0
         self._target = Target(State.TRACKING, self._target.target_id + 1, self.tracker.box, 1.0)
@@ -132,6 +136,7 @@ class Session:
         if self._target.state is State.IDLE:
             return False
         height, width = image.shape[:2]
+        self._fit(width, height)
         # A clock that went back would make the target's absence, or its motion, last until it is back.
         self._motion.time = min(self._motion.time, time)
         if self._target.state is State.TRACKING:
@@ -188,6 +193,18 @@ class Session:
             if self._candidate:
                 return True
         return False
+
+    def _fit(self, width: int, height: int) -> None:
+        """Where a camera has switched its resolution, carry all that is in pixels over to the new one."""
+        sx, sy = width / self._size[0], height / self._size[1]
+        self._size = width, height
+        if sx == sy == 1 or abs(sx / sy - 1) > SAME_SHAPE:
+            return
+        self.tracker.box = self.tracker.box.scaled(sx, sy)
+        self._target = self._target._replace(box=self._target.box.scaled(sx, sy))
+        self._candidate = self._candidate and self._candidate.scaled(sx, sy)
+        self._motion.scale(sx, sy)
+        self._whole *= sx * sy
 
     def _point(self, place: Box) -> None:
         """Let the tracker search around a place."""

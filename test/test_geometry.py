@@ -18,6 +18,10 @@ def test_a_box_is_rebuilt_from_its_center(box):
     assert Box.from_center(*box.center, box.w, box.h) == pytest.approx(box)
 
 
+def test_a_box_is_scaled_with_its_image():
+    assert Box(10, 20, 30, 40).scaled(2, 0.5) == Box(20, 10, 60, 20)
+
+
 @given(boxes, boxes)
 def test_iou_is_symmetric_and_between_0_and_1(a, b):
     assert iou(a, b) == pytest.approx(iou(b, a))

@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 from golden import synthetic_clip as clip
@@ -62,6 +63,14 @@ class Seeing:
 
 def direction(degrees):
     return np.array([math.cos(math.radians(degrees)), math.sin(math.radians(degrees))])
+
+
+DEFAULT_THRESHOLDS = Thresholds(MODELS[DEFAULT_MODEL].occluded_below, MODELS[DEFAULT_MODEL].tracking_above)
+
+
+@pytest.fixture(scope="module")
+def default_tracker():
+    return sot_ros.create_tracker(device="cpu")
 
 
 @pytest.fixture
@@ -329,10 +338,9 @@ def test_a_detector_is_not_asked_while_the_target_is_seen_or_there_is_none(seein
     assert not seeing.tracker.looks
 
 
-def test_the_default_model_notices_a_cover_and_finds_the_target_elsewhere():
+def test_the_default_model_notices_a_cover_and_finds_the_target_elsewhere(default_tracker):
     """Frames of the synthetic clip: seen, covered by background, then back 150 pixels away, as if it had jumped."""
-    tracker, row = sot_ros.create_tracker(device="cpu"), MODELS[DEFAULT_MODEL]
-    session = Session(tracker, Thresholds(row.occluded_below, row.tracking_above))
+    session = Session(default_tracker, DEFAULT_THRESHOLDS)
     background = clip.frame(47)[:150, :150]
 
     def covered(t):
@@ -356,3 +364,45 @@ def test_a_lost_target_is_found_in_images_of_another_size(seeing):
     seeing.tracker.things = {Box(1200, 900, 20, 20): 0}
     larger = np.zeros((960, 1280, 3), np.uint8)
     assert State.TRACKING in [seeing.update(larger, t / 30).state for t in range(61, 1000)]
+
+
+# Images that change their size
+
+
+@pytest.mark.parametrize("size", [(1280, 960), (320, 240), (642, 480)])
+@pytest.mark.parametrize("switch", [5, 15, 43], ids=["tracking", "occluded", "being confirmed"])
+def test_a_camera_that_switches_its_resolution_changes_nothing_but_the_unit(size, switch):
+    """Two sessions of one scene, of which one sees it in another resolution from frame `switch` on."""
+    sx, sy = size[0] / 640, size[1] / 480
+    thresholds = Thresholds(occluded_below=0.5, tracking_above=0.7, coast_s=3.0, confirm_frames=3)
+    same, other = Session(Seeing(), thresholds), Session(Seeing(), thresholds)
+    for session in (same, other):
+        session.start(WIDE, Box(310, 230, 20, 20), 0.0)
+    for t in range(1, 60):
+        switched = t >= switch
+        thing = Box(310 + 2 * min(t, 13), 230 + min(t, 13), 20, 20)
+        visible = t < 10 or t > 40
+        same.tracker.things = {thing: 0} if visible else {}
+        other.tracker.things = {thing.scaled(sx, sy) if switched else thing: 0} if visible else {}
+        image = np.zeros((size[1], size[0], 3), np.uint8) if switched else WIDE
+        expected, got = same.update(WIDE, t / 30), other.update(image, t / 30)
+        assert got.state is expected.state
+        assert got.box == pytest.approx(expected.box.scaled(sx, sy) if switched else expected.box)
+    assert got.state is State.TRACKING
+
+
+def test_in_images_of_another_shape_the_target_is_looked_for_at_its_old_pixels(seeing):
+    play(seeing, 1, 5, things={Box(310, 230, 20, 20): 0})
+    seeing.update(np.zeros((720, 640, 3), np.uint8), 0.2)
+    assert seeing.tracker.looks[-1] == Box(310, 230, 20, 20)
+
+
+def test_the_default_model_follows_through_every_switch_of_resolution(default_tracker):
+    session = Session(default_tracker, DEFAULT_THRESHOLDS)
+    session.start(clip.frame(0), clip.box(0), 0.0)
+    for t in range(1, 20):
+        scale = (1, 0.5, 2, 1)[t // 5]
+        image = cv2.resize(clip.frame(t), None, fx=scale, fy=scale)
+        target = session.update(image, t / 30)
+        assert target.state is State.TRACKING
+        assert iou(target.box, Box(*clip.box(t)).scaled(scale, scale)) > 0.5
