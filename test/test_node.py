@@ -1,5 +1,6 @@
 """The main job, on the real node: a box once, then a box for every image."""
 
+import cv2
 import numpy as np
 from golden.synthetic_clip import HEIGHT, WIDTH
 from robot import box_of, picture, stamp_of, truth
@@ -135,3 +136,10 @@ def test_the_debug_image_is_the_frame_with_the_box_drawn_on_it(robot):
     assert (image.width, image.height, image.encoding, image.step) == (WIDTH, HEIGHT, "rgb8", 3 * WIDTH)
     assert 0 < (pixels != picture(2)).mean() < 0.5
     assert image.header in [answer.header for answer in robot.answers]
+
+
+def test_a_target_is_followed_through_a_switch_of_resolution(robot):
+    robot.start()
+    for t, scale in enumerate((2, 2, 0.75, 0.75, 1), 2):
+        image = cv2.resize(picture(t), None, fx=scale, fy=scale)
+        assert robot.follows_in(rgb_image(robot.header(), image), truth(t).scaled(scale, scale))

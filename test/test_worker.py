@@ -424,6 +424,7 @@ def cuda(monkeypatch):
         if bench.kernel_error:
             raise bench.kernel_error
 
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", free)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     yield bench

@@ -364,7 +364,7 @@ def usable(device: torch.device) -> bool:
     After a kernel error every further call of CUDA fails, until the process is started again: NVIDIA's documentation of
     cudaError_t says so of each of them. Other errors, such as memory that ran out, leave no trace in these two.
     """
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_initialized():
         try:
             torch.cuda.empty_cache()
             torch.cuda.synchronize(device)
