@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import pytest
+import scene
 import torch
 from scene import SIDE, place, view
 from sensor_msgs.msg import CompressedImage, Image
@@ -354,6 +356,74 @@ def test_a_target_that_fails_costs_the_others_nothing(three):
     three.show(2)
     assert all(target.state is State.TRACKING for target in three.answers[-1][1])
     assert not three.worker.failure
+
+
+# A detector as fast as the camera
+
+
+EMPTY = np.concatenate([view(50)[:, : scene.WIDTH // 2], view(0)[:, scene.WIDTH // 2 :]], axis=1)
+"""The background alone."""
+
+
+class Watched(Bench):
+    """A bench whose every answer is followed by what a detector saw on that image, as in detections.py."""
+
+    detected: Sequence[Box] = ()
+
+    def _answer(self, frame, targets):
+        super()._answer(frame, targets)
+        self.worker.suggest(frame.image, self.detected)
+
+
+@pytest.fixture
+def watched():
+    bench = Watched()
+    yield bench
+    bench.worker.close()
+
+
+def test_a_detector_as_fast_as_the_camera_does_not_disturb_a_tracked_target_and_costs_it_nothing(bench, watched):
+    for each in (bench, watched):
+        each.show(0)
+        each.start(place(0))
+    for t in range(1, 40):
+        watched.detected = *STILL, place(t), place(t)._replace(x=place(t).x + 10)
+        bench.show(t)
+        watched.show(t)
+        assert watched.target.state is State.TRACKING
+        assert watched.target == bench.target
+    assert watched.tracker.batches == bench.tracker.batches == [1] * 39  # one call of the network for each image
+
+
+def lose(bench):
+    """Start the target and show it no more until it is LOST; the number of the last image."""
+    bench.show(0)
+    bench.start(place(0))
+    for t in range(1, 40):
+        bench.show(t, image=rgb_image(Header(), EMPTY if t > 1 else view(t)))
+        if bench.target.state is State.LOST:
+            return t
+    raise AssertionError(bench.lines)
+
+
+def images_until_found(bench, t, there):
+    """How many images with the target at frame `there` of the scene it takes until it is tracked."""
+    for i in range(1, 20):
+        bench.show(t + i, image=rgb_image(Header(), view(there)))
+        if bench.target.state is State.TRACKING:
+            assert iou(bench.target.box, place(there)) > 0.9
+            return i
+    raise AssertionError(bench.lines)
+
+
+def test_a_detector_as_fast_as_the_camera_brings_a_lost_target_back_at_once(bench, watched):
+    watched.detected = STILL
+    t = lose(watched)
+    watched.detected = *STILL, place(50)
+    confirmed = Thresholds().confirm_frames
+    assert images_until_found(watched, t, 50) <= confirmed + 1
+    # Without the detector, the search of the frame takes longer.
+    assert images_until_found(bench, lose(bench), 50) > confirmed + 1
 
 
 # Faults
