@@ -20,8 +20,9 @@ CONFIG = Path(get_package_share_directory("sot_ros")) / "config"
 TEXTS = {
     "model": "the tracker, such as siamfc",
     "weights": "path of a checkpoint as its authors published it",
-    "device": "cpu, cuda or cuda:1; auto for CUDA where there is one",
+    "device": "cpu, cuda or cuda:1, with onnxruntime also tensorrt; auto for CUDA where there is one",
     "precision": "fp32, fp16 or bf16",
+    "backend": "torch, or onnxruntime with weights that sot export wrote",
     "image_transport": "raw, or compressed for the topic <image>/compressed",
     "velocity_frame": "frame to publish the target's velocity in, such as odom; needs use_depth",
     "detection_class": "class_id of the detections that count",

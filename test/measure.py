@@ -141,6 +141,8 @@ def transport(options: argparse.Namespace) -> None:
 
 def load(options: argparse.Namespace) -> None:
     """The real node beside a camera process."""
+    from sot_ros.node.diagnostics import resident_bytes
+
     os.environ |= dict.fromkeys(VARIABLES, str(PROFILE))
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     robot = Robot(**dict(part.split("=") for part in options.parameters))
@@ -159,7 +161,11 @@ def load(options: argparse.Namespace) -> None:
             robot.begin()
             robot.spin(options.seconds)
             share = (processor_s(robot.process.pid) - used) / (time.monotonic() - begin)
-            print(f"{what:18} {share:6.1%} of a core, {len(robot.answers) / options.seconds:5.1f} answers a second")
+            print(
+                f"{what:18} {share:6.1%} of a core, {len(robot.answers) / options.seconds:5.1f} answers a second, "
+                f"{resident_bytes(robot.process.pid) / 1e6:.0f} MB",
+                flush=True,
+            )
     finally:
         camera.kill()
         robot.close()

@@ -11,7 +11,7 @@ import sot_ros
 from sot_ros.evaluation.sequences import evaluate, read_sequence
 from sot_ros.geometry import Box, iou
 from sot_ros.networks.heads import CenterHead, decode_center, hann_window
-from sot_ros.networks.sot_mobile import sot_mobile
+from sot_ros.networks.sot_mobile import Template, sot_mobile
 from sot_ros.trackers.models import DEFAULT_MODEL, shipped_weights
 from sot_ros.trackers.sot_mobile import compile_for_cpu
 
@@ -90,7 +90,8 @@ def test_the_compiled_network_computes_what_the_network_does(tracker):
     x = 255 * torch.rand(1, 3, 256, 256)
     compiled = compile_for_cpu(tracker.network)
     with torch.inference_mode():
-        for fast, plain in zip(compiled(tracker.template, x), tracker.network.search(tracker.template, x), strict=True):
+        template = Template(*tracker.template)
+        for fast, plain in zip(compiled(template, x), tracker.network.search(template, x), strict=True):
             torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
 
 

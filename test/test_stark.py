@@ -226,7 +226,7 @@ def scripted_tracker(**settings):
 
 def second_templates(tracker, frames, track=None):
     """Which of the frames the second template was cut from when each of `frames` was searched."""
-    cut_from = {0: tracker.templates[0].features}
+    cut_from = {0: tracker.templates[0][0]}
     shown = []
     for t in frames:
         (track or tracker.track)(clip.frame(t))
@@ -234,7 +234,7 @@ def second_templates(tracker, frames, track=None):
         assert first is cut_from[0]
         shown.append(next(i for i, template in cut_from.items() if torch.equal(template, second)))
         with torch.inference_mode():
-            cut_from[t] = tracker.cut_template(clip.frame(t), tracker.box).pixels
+            cut_from[t] = tracker.to_normalized(tracker.cut_template(clip.frame(t), tracker.box).pixels)
     return shown
 
 

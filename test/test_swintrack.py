@@ -67,7 +67,7 @@ def test_the_network_computes_upstreams_scores_and_boxes(pair):
     network = pair.tracker.network
     with torch.inference_mode():
         template = network.embed(normal_input("z", network.template_size))
-        outputs = network(template, normal_input("x", network.search_size))
+        outputs = network(template, normal_input("x", network.search_size), network.biases())
     for output, name in zip(outputs, ("class_score", "bbox"), strict=True):
         expected = pair.results[name]
         assert np.abs(output.numpy() - expected.reshape(output.shape)).max() < 1e-4 * np.abs(expected).max()
@@ -162,11 +162,11 @@ def test_without_its_column_of_attention_the_motion_token_changes_nothing():
     places = torch.from_numpy(np.random.default_rng(0).integers(0, GRANULARITY + 1, (1, BOXES, 4)))
     z, x = (normal_input(tag, size).double() for tag, size in (("z", 112), ("x", 224)))
     with torch.inference_mode():
-        expected = plain(plain.embed(z), x)
-        template = with_token.embed(z)
-        heard = with_token(template, x, places)
-        template.decoder_bias[..., 0] = -torch.inf
-        unheard = with_token(template, x, places)
+        expected = plain(plain.embed(z), x, plain.biases())
+        template, biases = with_token.embed(z), with_token.biases()
+        heard = with_token(template, x, biases, places)
+        biases.decoder[..., 0] = -torch.inf
+        unheard = with_token(template, x, biases, places)
     for a, b, c in zip(expected, unheard, heard, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-12)
         assert (a - c).abs().max() > 1e-4

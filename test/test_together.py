@@ -113,7 +113,7 @@ def test_a_refused_image_moves_no_target(tracker):
 
 def test_what_fails_before_the_network_moves_no_target(tracker):
     trackers = started(tracker)
-    trackers[2].template = trackers[2].template._replace(tokens=torch.zeros(1, 64, 5))
+    trackers[2].template = [torch.zeros(1, 64, 5), *trackers[2].template[1:]]
     with pytest.raises(RuntimeError):
         track_together(trackers, clip.frame(1))
     assert [each.box for each in trackers] == BOXES

@@ -24,15 +24,13 @@ HEADS = 8
 """Heads of attention in encoder and decoder."""
 
 
-class Template(NamedTuple):
-    """What is kept of the target, and what attention needs that no search region changes."""
+class Biases(NamedTuple):
+    """What is added to the scores of attention for where tokens are: a function of the weights alone."""
 
-    tokens: Tensor
-    """(B, z * z, D) from the trunk."""
-    encoder_bias: Tensor
-    """(1, h, zz + xx, zz + xx), added to the encoder's scores of attention; queries and keys are template, search."""
-    decoder_bias: Tensor
-    """(1, h, xx, zz + xx), added to the decoder's; one column more, at the front, where there is a motion token."""
+    encoder: Tensor
+    """(1, h, zz + xx, zz + xx); queries and keys are template, search."""
+    decoder: Tensor
+    """(1, h, xx, zz + xx); one column more, at the front, where there is a motion token."""
 
 
 class SwinBlock(SwinTransformerBlock):
@@ -278,25 +276,28 @@ class SwinTrack(nn.Module):
         self.motion = motion
         self.apply(init_weights_vit_timm)
 
-    def embed(self, z: Tensor) -> Template:
-        """Template (B, 3, S / 2, S / 2), normalised RGB, S the search region's side -> what is kept of it."""
-        decoder_bias = self.decoder.bias()
-        if self.motion is not None:
-            decoder_bias = F.pad(decoder_bias, (1, 0))
-        return Template(self.backbone(z), self.encoder.bias(), decoder_bias)
+    def embed(self, z: Tensor) -> Tensor:
+        """Template (B, 3, S / 2, S / 2), normalised RGB, S the search region's side -> its tokens (B, zz, D)."""
+        return self.backbone(z)
 
-    def forward(self, template: Template, x: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Search region (B, 3, S, S), normalised RGB -> scores (B, xx) and boxes (B, xx, 4) of `Head`.
+    def biases(self) -> Biases:
+        """To be computed once for weights that do not change."""
+        decoder = self.decoder.bias()
+        return Biases(self.encoder.bias(), decoder if self.motion is None else F.pad(decoder, (1, 0)))
+
+    def forward(
+        self, template: Tensor, x: Tensor, biases: Biases, places: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Template tokens (B, zz, D) and search region (B, 3, S, S), normalised RGB -> scores (B, xx) and boxes
+        (B, xx, 4) of `Head`.
 
         `places` (B, boxes, 4), for models with a `MotionToken` only, are those it takes.
         """
-        cells = template.tokens.shape[1]
-        tokens = torch.cat([template.tokens, self.backbone(x)], dim=1)
-        tokens = self.encoder(tokens, template.encoder_bias)
-        before, search = tokens[:, :cells], tokens[:, cells:]
+        tokens = self.encoder(torch.cat([template, self.backbone(x)], dim=1), biases.encoder)
+        before, search = tokens.tensor_split([template.shape[1]], dim=1)
         if self.motion is not None:
             before = torch.cat([self.motion(places), before], dim=1)
-        return self.head(self.out_norm(self.decoder(search, before, template.decoder_bias)))
+        return self.head(self.out_norm(self.decoder(search, before, biases.decoder)))
 
 
 def swintrack_tiny(motion_boxes: int = 0, motion_granularity: int = 0) -> SwinTrack:

@@ -9,7 +9,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
-from sot_ros.trackers.models import DEFAULT_MODEL, PRECISIONS, list_models
+from sot_ros.trackers.models import BACKENDS, COMPILE, DEFAULT_MODEL, PRECISIONS, list_models
 from sot_ros.trackers.settings import setting
 
 
@@ -21,6 +21,8 @@ class NodeParameters:
     weights: str = setting("", "path of a checkpoint as its authors published it; empty for the shipped weights")
     device: str = setting("auto", "cpu, cuda or cuda:1; auto for CUDA where there is one")
     precision: str = setting("fp32", "type that the network computes in", choices=tuple(PRECISIONS))
+    backend: str = setting("torch", "what runs the network; onnxruntime takes what sot export wrote", choices=BACKENDS)
+    compile: str = setting("auto", "off: nothing that makes the start slower, the network faster", choices=COMPILE)
     image_transport: str = setting("raw", "compressed for <image>/compressed", choices=("raw", "compressed"))
     max_targets: int = setting(1, "targets at once: above 1, a box adds a target and replaces none", 1, 100)
     autostart: bool = setting(True, "configure and activate at start, without a lifecycle manager")
@@ -41,7 +43,7 @@ class NodeParameters:
 
 READ_ONLY = ("autostart",)
 FIXED_WHILE_CONFIGURED = (
-    *("model", "weights", "device", "precision", "max_targets"),
+    *("model", "weights", "device", "precision", "backend", "compile", "max_targets"),
     *("image_transport", "use_depth", "depth_slop", "use_detections"),
 )
 DECLARED_BY_RCLPY = ("use_sim_time", "start_type_description_service")

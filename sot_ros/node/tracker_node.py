@@ -45,7 +45,7 @@ from sot_ros.node.worker import Worker
 from sot_ros.session import Target, Thresholds
 from sot_ros.trackers import Tracker
 from sot_ros.trackers.models import create_tracker, find_model
-from sot_ros.trackers.settings import built_by, override
+from sot_ros.trackers.settings import override
 
 # Only the newest image counts, and a lost one is not worth a second sending.
 IMAGE_QOS = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability)
@@ -154,6 +154,8 @@ class TrackerNode(LifecycleNode):
                 weights=self.value("weights") or None,
                 device=None if device in ("", "auto") else device,
                 precision=self.value("precision"),
+                backend=self.value("backend"),
+                compile=self.value("compile"),
                 **dataclasses.asdict(self._settings),
             )
         except Exception as error:
@@ -313,7 +315,7 @@ class TrackerNode(LifecycleNode):
         parameters = override(NodeParameters(**now), **pick(NodeParameters, changes))
         if self.tracker is None:
             return
-        for name in (*FIXED_WHILE_CONFIGURED, *built_by(self._settings)):
+        for name in (*FIXED_WHILE_CONFIGURED, *self.tracker.fixed):
             if name in changes:
                 raise ValueError(f"{name} refused: deactivate the node and clean it up, then it can change")
         thresholds = override(self._thresholds, **pick(self._thresholds, changes))

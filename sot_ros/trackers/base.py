@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from timm.data import IMAGENET_DEFAULT_STD as IMAGENET_STD
 from torch import Tensor, nn
 
 from sot_ros.geometry import Box, check_box
-from sot_ros.trackers.settings import built_by
+from sot_ros.trackers.settings import built_by, computed_by
 
 
 class Estimate(NamedTuple):
@@ -34,12 +34,15 @@ So the searches for several targets can be run in one batch; see `Tracker.run`."
 class Tracker(ABC):
     """A network and the pipeline around it: cut, run, decode, move the box.
 
-    A family implements `set_template`, `locate` and `compute`, which run without gradients, in the chosen precision.
+    A family implements `set_template` and `locate`, which cut and decode, and `embed` and `compute`, which are all that
+    the network does for them. They run without gradients, in the chosen precision.
     """
 
     def __init__(self, network: nn.Module, settings: Any, device: torch.device, dtype: torch.dtype):
-        self.network = network.eval().to(device)
+        self.network = network.eval()
         self._settings = settings
+        self.fixed = built_by(settings)
+        """Names of the settings that cannot change."""
         self.device = device
         self.dtype = dtype
         self._mean, self._std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
@@ -58,7 +61,7 @@ class Tracker(ABC):
 
     @settings.setter
     def settings(self, settings: Any) -> None:
-        for name in built_by(settings):
+        for name in self.fixed:
             built, wanted = getattr(self._settings, name), getattr(settings, name)
             if wanted != built:
                 raise ValueError(f"{name} {wanted!r} refused: the network was built with {built!r}; it cannot change")
@@ -88,6 +91,15 @@ class Tracker(ABC):
         """Find the target on the next frame, (H, W, 3) uint8 RGB, near `box`, and move `box` there."""
         return track_together([self], image)[0]
 
+    def compile(self) -> bool:
+        """Make the network faster, where a way is known; it may take seconds. Returns whether there was one."""
+        return False
+
+    def use_graphs(self, embed: Callable[..., tuple[Tensor, ...]], compute: Callable[..., tuple[Tensor, ...]]) -> None:
+        """Put other functions in the place of `embed` and `compute`. Settings that act in those cannot change then."""
+        self.embed, self.compute = embed, compute
+        self.fixed = computed_by(self._settings)
+
     def sibling(self) -> Tracker:
         """A tracker for another target, yet to be initialized: with the same network and settings, which take no more
         memory, and a state of its own. `track_together` runs siblings as one batch."""
@@ -102,6 +114,13 @@ class Tracker(ABC):
     @abstractmethod
     def locate(self, image: np.ndarray) -> Search:
         """Search `image` around `self.box`, set `self.box` to what was found, and return the Estimate."""
+
+    @abstractmethod
+    def embed(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What `set_template` cut out, on the device -> what is kept of a template.
+
+        A function of these tensors alone.
+        """
 
     @abstractmethod
     def compute(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -125,6 +144,10 @@ class Tracker(ABC):
     def to_normalized(self, patches: np.ndarray | Tensor) -> Tensor:
         """(B, H, W, 3) uint8 or float32 patches as float (B, 3, H, W), less ImageNet's mean and over its deviation."""
         return (self.to_device(patches) / 255 - self._mean) / self._std
+
+    def embed_cut(self, *cut: np.ndarray) -> tuple[Tensor, ...]:
+        """`embed` of arrays."""
+        return self.embed(*(torch.as_tensor(part, device=self.device) for part in cut))
 
     def _batch(self, parts: Sequence[np.ndarray | Tensor]) -> Tensor:
         if len(parts) > 1:

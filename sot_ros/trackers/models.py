@@ -15,8 +15,9 @@ from sot_ros.networks import ostrack, simtrack, stark, stark_lightning, swintrac
 from sot_ros.networks.siamfc import SIAMTRACKERS_NAMES, siamfc
 from sot_ros.networks.sot_mobile import sot_mobile, sot_mobile_224
 from sot_ros.trackers.base import Tracker
+from sot_ros.trackers.onnx_graphs import read_graphs
 from sot_ros.trackers.ostrack import OSTrackSettings, OSTrackTracker
-from sot_ros.trackers.settings import Value, built_by, override
+from sot_ros.trackers.settings import Value, built_by, computed_by, override
 from sot_ros.trackers.siamfc import SiamFCSettings, SiamFCTracker
 from sot_ros.trackers.simtrack import SimTrackSettings, SimTrackTracker
 from sot_ros.trackers.sot_mobile import SotMobileSettings, SotMobileTracker
@@ -37,6 +38,8 @@ from sot_ros.trackers.swintrack import (
 
 DEFAULT_MODEL = "sot_mobile"
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
+BACKENDS = ("torch", "onnxruntime")
+COMPILE = ("auto", "off")
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -208,6 +211,8 @@ def create_tracker(
     weights: str | Path | None = None,
     device: str | None = None,
     precision: str = "fp32",
+    backend: str = "torch",
+    compile: str = "auto",
     **settings: Value,
 ) -> Tracker:
     """A tracker ready for `initialize`.
@@ -217,13 +222,23 @@ def create_tracker(
                "random" for untrained ones, for tests and timing
     device     "cpu", "cuda" or "cuda:1"; None for CUDA where there is one
     precision  "fp32", "fp16" or "bf16"
+    backend    "torch"; or "onnxruntime", with an .onnx of `sot export` as weights, which fixes those settings that are
+               part of it, and with "cpu", "cuda" or "tensorrt" as device
+    compile    "auto" for what makes the network faster where that is known to help, "off" for none of it
     settings   changes to the model's own settings by name, such as search_factor=5.0
 
     Raises ValueError or FileNotFoundError with one line that says what was wrong and what is accepted.
     """
     row = find_model(model)
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision '{precision}': accepted are {', '.join(PRECISIONS)}")
+    for name, value, accepted in (
+        ("precision", precision, PRECISIONS),
+        ("backend", backend, BACKENDS),
+        ("compile", compile, COMPILE),
+    ):
+        if value not in accepted:
+            raise ValueError(f"unknown {name} '{value}': accepted are {', '.join(accepted)}")
+    if backend == "onnxruntime":
+        return _create_from_graphs(model, weights or f"{model}.onnx", device, **settings)
     chosen = override(row.settings, **settings)
     where = find_device(device)
     network = row.build(chosen)
@@ -235,7 +250,23 @@ def create_tracker(
         except MisfitError as error:
             others = fitting_models(path)
             raise MisfitError(f"{error}{'; this is ' if others else ''}{' or '.join(others)}") from None
-    return row.tracker(network, chosen, where, PRECISIONS[precision])
+    tracker = row.tracker(network.to(where), chosen, where, PRECISIONS[precision])
+    if compile == "auto":
+        tracker.compile()
+    return tracker
+
+
+def _create_from_graphs(model: str, path: str | Path, device: str | None, **settings: Value) -> Tracker:
+    row = find_model(model)
+    graphs = read_graphs(model, path, device)
+    exported = graphs["compute"].about["settings"]
+    fixed = {name: exported[name] for name in computed_by(row.settings)}
+    with torch.device("meta"):
+        network = row.build(override(row.settings, **fixed))
+    tracker = row.tracker(network, override(row.settings, **fixed), torch.device("cpu"), torch.float32)
+    tracker.use_graphs(**graphs)
+    tracker.settings = override(tracker.settings, **settings)
+    return tracker
 
 
 def fitting_models(path: str | Path) -> list[str]:

@@ -26,9 +26,15 @@ TEMPLATE_FACTOR = 2.0
 @dataclass(frozen=True)
 class OSTrackSettings:
     search_factor: float = setting(4.0, "side of the search region over the square root of the target's area", 2.0, 8.0)
-    window_influence: float = setting(1.0, "weight of the cosine window on the scores: 0 is none", 0.0, 1.0)
-    elimination: bool = setting(False, "drop search tokens that the template hardly attends to, which is faster")
-    keep_ratio: float = setting(0.7, "share of the search tokens that survives each of three eliminations", 0.01, 1.0)
+    window_influence: float = setting(
+        1.0, "weight of the cosine window on the scores: 0 is none", 0.0, 1.0, computes=True
+    )
+    elimination: bool = setting(
+        False, "drop search tokens that the template hardly attends to, which is faster", computes=True
+    )
+    keep_ratio: float = setting(
+        0.7, "share of the search tokens that survives each of three eliminations", 0.01, 1.0, computes=True
+    )
     template_range: str = setting(
         "CTR_POINT",
         "template tokens whose attention decides about elimination",
@@ -38,6 +44,7 @@ class OSTrackSettings:
         "direct",
         "how template and search tokens are joined; of effect with elimination only",
         choices=("direct", "template_central", "partition"),
+        computes=True,
     )
     head: str = setting(
         "CENTER", "the head that the weights were trained with", choices=("CENTER", "CORNER"), builds=True
@@ -70,7 +77,7 @@ class OSTrackTracker(Tracker):
     def set_template(self, image: np.ndarray, box: Box) -> None:
         size = self.network.template_size
         patch, scale = stark_crop(image, box, TEMPLATE_FACTOR, size)
-        template = self.network.embed(self.to_normalized(patch[None]))
+        (template,) = self.embed_cut(patch[None])
         rows = template_rows(self.settings.template_range, size, box.w * scale, box.h * scale)
         shares = torch.zeros(1, template.shape[1])
         shares[0, rows] = 1 / len(rows)
@@ -83,6 +90,9 @@ class OSTrackTracker(Tracker):
         found = stark_uncrop(*box.tolist(), self.box, size, scale)
         self.box = clip(found, image.shape[1], image.shape[0])
         return Estimate(self.box, confidence.item())
+
+    def embed(self, patches: Tensor) -> tuple[Tensor]:
+        return (self.network.embed(self.to_normalized(patches)),)
 
     def compute(self, template: Tensor, shares: Tensor, patches: Tensor) -> tuple[Tensor, ...]:
         s = self.settings

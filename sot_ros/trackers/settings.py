@@ -17,19 +17,27 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     builds: bool = False,
+    computes: bool = False,
 ) -> Any:
     """A dataclass field with what a person needs to set it: its meaning, and what is accepted.
 
     A number has a lowest and a highest value, a text its choices; a bool needs neither. `builds` marks what the
-    network is made of: the setting cannot change while a tracker lives.
+    network is made of: the setting cannot change while a tracker lives. `computes` marks what acts in the tracker's
+    `compute`: it cannot change once that is exported.
     """
-    limits = {"description": description, "low": low, "high": high, "choices": choices, "builds": builds}
-    return dataclasses.field(default=default, metadata=limits)
+    marks = {"builds": builds, "computes": builds or computes}
+    limits = {"description": description, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=limits | marks)
 
 
 def built_by(settings: Any) -> tuple[str, ...]:
     """Names of the settings that decide what the network is made of."""
     return tuple(field.name for field in dataclasses.fields(settings) if field.metadata["builds"])
+
+
+def computed_by(settings: Any) -> tuple[str, ...]:
+    """Names of the settings that an exported tracker has for good."""
+    return tuple(field.name for field in dataclasses.fields(settings) if field.metadata["computes"])
 
 
 def override(settings: Settings, **changes: Value) -> Settings:

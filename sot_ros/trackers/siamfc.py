@@ -26,8 +26,10 @@ CONTEXT = 0.5
 
 @dataclass(frozen=True)
 class SiamFCSettings:
-    search_factor: float = setting(255 / 127, "side of the search region over side of the template region", 1.2, 6.0)
-    scale_num: int = setting(3, "number of scales searched, odd", 1, 15)
+    search_factor: float = setting(
+        255 / 127, "side of the search region over side of the template region", 1.2, 6.0, computes=True
+    )
+    scale_num: int = setting(3, "number of scales searched, odd", 1, 15, computes=True)
     scale_step: float = setting(1.0375, "ratio between neighbouring scales", 1.001, 1.5)
     scale_penalty: float = setting(0.9745, "factor on the response of every scale but the middle one", 0.0, 1.0)
     scale_lr: float = setting(0.59, "share of a scale change taken over in one frame", 0.0, 1.0)
@@ -44,9 +46,9 @@ class SiamFCTracker(Tracker):
     def set_template(self, image: np.ndarray, box: Box) -> None:
         border = image.mean(axis=(0, 1))
         patch = siamfc_crop(image, pixel_center(box), template_side(box), TEMPLATE_SIZE, border)
-        template = self.network.embed(self.to_device(patch[None]))
-        self.template, self.border = template, border
-        [first] = self.run([self._responses(image, box, np.ones(1))])
+        (self.template,), self.border = self.embed_cut(patch[None]), border
+        # As many scales as in a search, for a network that takes no other number of them.
+        [first] = self.run([self._responses(image, box, np.ones(self.settings.scale_num))])
         self.first_peak = first.max()
 
     def locate(self, image: np.ndarray) -> Search:
@@ -74,6 +76,9 @@ class SiamFCTracker(Tracker):
         growth = 1 - s.scale_lr + s.scale_lr * scale
         self.box = Box.from_center(cx, cy, self.box.w * growth, self.box.h * growth)
         return Estimate(self.box, float(np.clip(peak / max(self.first_peak, 1e-12), 0, 1)))
+
+    def embed(self, patches: Tensor) -> tuple[Tensor]:
+        return (self.network.embed(self.to_device(patches)),)
 
     def compute(self, templates: Tensor, patches: Tensor) -> tuple[Tensor]:
         responses = self.network(templates, self.to_device(patches.flatten(0, 1))).float()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
@@ -33,11 +32,10 @@ class SimTrackTracker(Tracker):
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
         patch, scale = stark_crop(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)
-        extent = torch.tensor([box.w, box.h]) * scale
+        extent = np.float32([box.w, box.h]) * np.float32(scale)
         # The corner is truncated to whole pixels, as upstream has it.
-        corner = ((TEMPLATE_SIZE - extent) / 2).trunc()
-        place = torch.cat([corner, extent])[None] / TEMPLATE_SIZE
-        self.template = self.network.embed(self.to_normalized(patch[None]), place.to(self.device))
+        corner = np.trunc((TEMPLATE_SIZE - extent) / 2)
+        self.template = self.embed_cut(patch[None], np.concatenate([corner, extent])[None] / TEMPLATE_SIZE)
 
     def locate(self, image: np.ndarray) -> Search:
         patch, scale = stark_crop(image, self.box, self.settings.search_factor, SEARCH_SIZE)
@@ -45,6 +43,9 @@ class SimTrackTracker(Tracker):
         found = stark_uncrop(*box.tolist(), self.box, SEARCH_SIZE, scale)
         self.box = clip(found, image.shape[1], image.shape[0])
         return Estimate(self.box, sharpness.item())
+
+    def embed(self, patches: Tensor, places: Tensor) -> Template:
+        return self.network.embed(self.to_normalized(patches), places)
 
     def compute(self, tokens: Tensor, foveal: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         corners, sharpness = self.network(Template(tokens, foveal), self.to_normalized(patches))

@@ -21,7 +21,9 @@ from sot_ros.trackers.settings import setting
 @dataclass(frozen=True)
 class SotMobileSettings:
     search_factor: float = setting(4.0, "side of the search region, in square roots of the target's area", 2.0, 8.0)
-    window_influence: float = setting(1.0, "cosine window on the scores: 0 is none, 1 is all of OSTrack's", 0.0, 1.0)
+    window_influence: float = setting(
+        1.0, "cosine window on the scores: 0 is none, 1 is all of OSTrack's", 0.0, 1.0, computes=True
+    )
     size_lr: float = setting(0.35, "share of a change of size taken over in one frame", 0.0, 1.0)
 
 
@@ -31,15 +33,19 @@ class SotMobileTracker(Tracker):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.window = hann_window(self.network.search_size // STRIDE).to(self.device)
+        self.search = self.network.search
+
+    def compile(self) -> bool:
         compilable = self.device.type == "cpu" and self.dtype is torch.float32
-        self.search = compile_for_cpu(self.network) if compilable else self.network.search
+        if compilable:
+            self.search = compile_for_cpu(self.network)
+        return compilable
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
         patch, scale = stark_crop(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)
-        extent = torch.tensor([[box.w, box.h]], device=self.device) * scale / TEMPLATE_SIZE
-        self.template: Template = self.network.embed(self.to_device(patch[None]), extent)
-        centered = torch.cat([torch.full_like(extent, 0.5), extent], dim=1)
-        self.appearance = appearance(self.template.tokens.float(), centered)[0].cpu().numpy()
+        extent = np.float32([[box.w, box.h]]) * np.float32(scale) / TEMPLATE_SIZE
+        *self.template, seen = self.embed_cut(patch[None], extent)
+        self.appearance = seen[0].cpu().numpy()
 
     def locate(self, image: np.ndarray) -> Search:
         size = self.network.search_size
@@ -50,6 +56,12 @@ class SotMobileTracker(Tracker):
         w, h = (old ** (1 - lr) * new**lr for old, new in zip(self.box[2:], found[2:], strict=True))
         self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
         return Estimate(self.box, score.item())
+
+    def embed(self, patches: Tensor, extents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A `Template`'s three, and its appearance."""
+        template = self.network.embed(self.to_device(patches), extents)
+        centered = torch.cat([torch.full_like(extents, 0.5), extents], dim=1)
+        return *template, appearance(template.tokens.float(), centered)
 
     def compute(
         self, tokens: Tensor, foreground: Tensor, extent: Tensor, patches: Tensor

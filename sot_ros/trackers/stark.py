@@ -12,7 +12,6 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
@@ -43,11 +42,11 @@ class StarkSTSettings(StarkSettings):
 
 
 class Patch(NamedTuple):
-    """A cut-out as the network takes it."""
+    """A cut-out."""
 
-    pixels: Tensor
-    """(1, 3, size, size), normalised."""
-    padding: Tensor
+    pixels: np.ndarray
+    """(1, size, size, 3) uint8 RGB."""
+    padding: np.ndarray
     """(1, size, size) bool, true outside the image."""
 
 
@@ -56,7 +55,7 @@ class StarkTracker(Tracker):
     frame. Upstream has none. With the MLP head nothing can be measured: confidence is 1 always, and says nothing."""
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
-        templates = [self.network.embed(*self.cut_template(image, box))]
+        templates = [self.embed_cut(*self.cut_template(image, box))]
         [(_, self.first_score)] = self.run([self.search(image, box, templates)])
         self.templates = templates
 
@@ -64,12 +63,15 @@ class StarkTracker(Tracker):
         self.box, score = yield from self.search(image, self.box, self.templates)
         return Estimate(self.box, min(1.0, score / max(self.first_score, 1e-12)))
 
-    def search(self, image: np.ndarray, around: Box, templates: Sequence[Tokens]) -> Search:
+    def search(self, image: np.ndarray, around: Box, templates: Sequence[tuple[Tensor, ...]]) -> Search:
         """The box found in the region `around` a box, cut to the image, and the network's score of it."""
-        pixels, padding, scale = self._cut(image, around, self.settings.search_factor, SEARCH_SIZE)
-        box, score = yield pixels, padding, *chain(*templates)
+        patch, scale = cut(image, around, self.settings.search_factor, SEARCH_SIZE)
+        box, score = yield *patch, *chain(*templates)
         found = stark_uncrop(*box.tolist(), around, SEARCH_SIZE, scale)
         return clip(found, image.shape[1], image.shape[0]), score.item()
+
+    def embed(self, pixels: Tensor, padding: Tensor) -> Tokens:
+        return self.network.embed(self.to_normalized(pixels), padding)
 
     def compute(self, pixels: Tensor, padding: Tensor, *tokens: Tensor) -> tuple[Tensor, Tensor]:
         fields = len(Tokens._fields)
@@ -78,27 +80,22 @@ class StarkTracker(Tracker):
 
     def cut_template(self, image: np.ndarray, box: Box) -> Patch:
         """The template of the target in `box`, before it is embedded."""
-        pixels, padding, _ = self._cut(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)
-        return Patch(self.to_normalized(pixels), torch.as_tensor(padding, device=self.device))
-
-    def _cut(self, image: np.ndarray, box: Box, factor: float, size: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """Pixels (1, size, size, 3), their padding (1, size, size), and patch pixels for one image pixel."""
-        pixels, scale = stark_crop(image, box, factor, size)
-        return pixels[None], stark_padding(image, box, factor, size)[None], scale
+        return cut(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)[0]
 
 
 class StarkLightningTracker(StarkTracker):
     """STARK-Lightning: the branches of its RepVGG blocks are fused into one convolution each, with the same result."""
 
     def __init__(self, network: nn.Module, *args, **kwargs):
-        super().__init__(reparameterize_model(network, inplace=True), *args, **kwargs)
+        exported = next(network.parameters()).is_meta  # it has no weights here, and its graph has them fused
+        super().__init__(network if exported else reparameterize_model(network, inplace=True), *args, **kwargs)
 
 
 class StarkSTTracker(StarkTracker):
     """STARK-ST: the first template stays, a second one is renewed. Confidence: the network's own score."""
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
-        first = self.network.embed(*self.cut_template(image, box))
+        first = self.embed_cut(*self.cut_template(image, box))
         self.templates = [first, first]
         self.frames = 0
         self.candidate: Patch | None = None
@@ -106,7 +103,7 @@ class StarkSTTracker(StarkTracker):
     def locate(self, image: np.ndarray) -> Search:
         # Embedded only now, when a session has said what it thinks of the frame that the candidate was cut from.
         if self.candidate is not None and self.visible:
-            self.templates[1] = self.network.embed(*self.candidate)
+            self.templates[1] = self.embed_cut(*self.candidate)
         self.candidate = None
         self.box, confidence = yield from self.search(image, self.box, self.templates)
         self.frames += 1
@@ -114,3 +111,9 @@ class StarkSTTracker(StarkTracker):
         if self.frames % s.update_interval == 0 and confidence > s.update_threshold:
             self.candidate = self.cut_template(image, self.box)
         return Estimate(self.box, confidence)
+
+
+def cut(image: np.ndarray, box: Box, factor: float, size: int) -> tuple[Patch, float]:
+    """The square around a box, and how many of its pixels stand for one of the image's."""
+    pixels, scale = stark_crop(image, box, factor, size)
+    return Patch(pixels[None], stark_padding(image, box, factor, size)[None]), scale

@@ -32,7 +32,7 @@ class SwinTrackSettings:
     search_factor: float = setting(
         4.0, "area of the search region: width and height of the target grow by this less 1, times their mean", 1.5, 8.0
     )
-    window_influence: float = setting(0.49, "share of the cosine window in the scores", 0.0, 1.0)
+    window_influence: float = setting(0.49, "share of the cosine window in the scores", 0.0, 1.0, computes=True)
 
 
 @dataclass(frozen=True)
@@ -53,28 +53,31 @@ class SwinTrackTracker(Tracker):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        with self._inference():
+            self.biases = self.network.biases()
         hann = torch.hann_window(self.network.search_size // STRIDE, periodic=False, device=self.device)
         self.window = torch.outer(hann, hann).flatten()
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
         border = image.mean(axis=(0, 1))
         patch, _ = swintrack_crop(image, box, TEMPLATE_FACTOR, self.network.template_size, border)
-        self.template = self.network.embed(self.to_normalized(patch[None]))
-        self.border = border
+        (self.template,), self.border = self.embed_cut(patch[None]), border
 
     def locate(self, image: np.ndarray) -> Search:
         size = self.network.search_size
         around = Box.from_center(*self.box.center, *(max(side, SMALLEST_TARGET) for side in self.box[2:]))
         patch, scale = swintrack_crop(image, around, self.settings.search_factor, size, self.border)
-        box, score = yield self.template.tokens, patch[None], *self.places(around, size / scale)
+        box, score = yield self.template, patch[None], *self.places(around, size / scale)
         found = stark_uncrop(*box.tolist(), around, size, scale)
         self.box = within(found, image.shape[1], image.shape[0]) or self.box
         return Estimate(found, score.item())
 
-    def compute(self, tokens: Tensor, patches: Tensor, *places: Tensor) -> tuple[Tensor, Tensor]:
-        # Of its own template, this takes only what is the same for all targets.
-        template = self.template._replace(tokens=tokens)
-        scores, boxes = (m.float() for m in self.network(template, self.to_normalized(patches), *places))
+    def embed(self, patches: Tensor) -> tuple[Tensor]:
+        return (self.network.embed(self.to_normalized(patches)),)
+
+    def compute(self, templates: Tensor, patches: Tensor, *places: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.network(templates, self.to_normalized(patches), self.biases, *places)
+        scores, boxes = (m.float() for m in found)
         influence = self.settings.window_influence
         best = ((1 - influence) * scores + influence * self.window).argmax(dim=1, keepdim=True)
         return boxes.gather(1, best[..., None].expand(-1, -1, 4))[:, 0], scores.gather(1, best)[:, 0]
