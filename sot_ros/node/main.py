@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 import rclpy
@@ -13,10 +12,6 @@ from sot_ros.node.messages import one_line
 
 BROKEN = 2
 """Exit code of a process that cannot track any more, but a new one can: any other than 0 and 1."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""As glibc's malloc.h has them; mallopt(3) tells what they do."""
-REUSED_BYTES = 32 * 2**20
-"""Memory is reused for messages of up to so many bytes; more than that, glibc refuses."""
 
 
 def main() -> int:
@@ -24,7 +19,6 @@ def main() -> int:
 
     Where CUDA breaks, the process ends at once with BROKEN.
     """
-    reuse_memory()
     try:
         rclpy.init()
     except Exception as error:
@@ -54,14 +48,6 @@ def main() -> int:
             node.on_shutdown(None)
         rclpy.try_shutdown()
     return 0
-
-
-def reuse_memory() -> None:
-    """Let the C library keep what an image leaves behind, for the next. It would give it back to the kernel, whose fresh
-    pages for each image can take three times as long as all else about receiving it."""
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # other C libraries have none
-        mallopt(M_MMAP_THRESHOLD, REUSED_BYTES)
-        mallopt(M_TRIM_THRESHOLD, 2 * REUSED_BYTES)
 
 
 def spin(executor: Executor) -> None:
