@@ -25,7 +25,7 @@ WARM_UP = 3
 FEWEST = 5
 """Frames that are timed however long they take."""
 PAUSE_S = 0.01
-"""Before another program's turn: for some milliseconds, threads that have nothing to do spin."""
+"""Between one program's turn and the next: for some milliseconds, threads that have nothing to do spin."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ def measure(
         for name, program in others.items():
             time.sleep(PAUSE_S)
             theirs[name].append(program.track())
+        time.sleep(PAUSE_S * bool(others))
     for program in others.values():
         program.close()
     crop, network, decode = parts(tracker, images, box, min(len(ours), 20))
@@ -158,7 +159,8 @@ def work(model: str, **settings: Any) -> tuple[float, float]:
     """Operations of a model's network for one frame, its template not counted, and bytes of its weights in fp32."""
     tracker = create_tracker(model, "random", "cpu", compile="off", **settings)
     inputs = example_inputs(tracker)["compute"]
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    tracker.network.requires_grad_(False)  # else the counter asks for the graph that leads back to the weights
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         tracker.compute(*inputs)
     return counter.get_total_flops(), sum(p.numel() * p.element_size() for p in tracker.network.parameters())
 

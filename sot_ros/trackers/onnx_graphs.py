@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def export(model: str, tracker: Tracker, path: str | Path) -> None:
     about = json.dumps({"model": model, "settings": dataclasses.asdict(tracker.settings)})
     files = graph_files(path)
     for name, inputs in example_inputs(tracker).items():
+        logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells what it leaves as it is
         with torch.no_grad():
             graph = _Function(tracker, name).eval()
             program = torch.onnx.export(graph, inputs, dynamo=True, external_data=False, verbose=False)
@@ -92,7 +94,12 @@ class Graph:
             raise ValueError(f"backend 'onnxruntime' is not installed: {INSTALL}") from None
         providers = find_providers(device, onnxruntime.get_available_providers())
         onnxruntime.set_default_logger_severity(3)  # errors; its warnings are about nodes that the graph shares
-        self._session = onnxruntime.InferenceSession(str(path), providers=providers)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers)
+        except Exception as error:  # ONNX Runtime has a dozen kinds, none of them public
+            raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
         self._names = [node.name for node in self._session.get_inputs()]
         self.about: dict[str, Any] = json.loads(self._session.get_modelmeta().custom_metadata_map.get(METADATA, "{}"))
         """The model's name and its settings."""
