@@ -24,7 +24,8 @@ if not shutil.which("ros2"):
     pytest.skip("the command ros2 comes with a ROS 2 distribution, and not with the wheels", allow_module_level=True)
 
 ARGUMENTS = """
-    model weights device precision params_file namespace image camera_info depth detections image_transport
+    model weights device precision backend threads params_file namespace image camera_info depth detections
+    image_transport
     search_factor scale_num scale_step scale_penalty scale_lr window_influence max_targets rectified use_depth
     velocity_frame use_detections detection_class detection_score debug autostart use_sim_time respawn log_level
 """

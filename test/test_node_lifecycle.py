@@ -67,6 +67,14 @@ def test_another_model_brings_its_own_settings(managed, siamfc_weights):
         managed.set("weights", str(siamfc_weights))
 
 
+def test_the_network_takes_as_many_threads_as_it_is_given(managed):
+    for threads, taken in ((2, 2), (0, 1)):  # these tests give the process one
+        assert managed.set("threads", threads) == ""
+        managed.bring_up()
+        managed.says(f"on cpu with {taken} thread(s)")
+        managed.clean_up()
+
+
 @pytest.mark.parametrize("model", list_models())
 def test_every_model_runs_in_the_node_by_its_name(model, managed, siamfc_weights):
     try:

@@ -76,6 +76,8 @@ def test_settings_take_effect_on_the_next_image(robot):
         ("weights", "other.pth", "weights refused: deactivate the node and clean it up"),
         ("device", "cpu", "device refused: deactivate the node and clean it up"),
         ("precision", "fp16", "precision refused: deactivate the node and clean it up"),
+        ("backend", "onnxruntime", "backend refused: deactivate the node and clean it up"),
+        ("threads", 2, "threads refused: deactivate the node and clean it up"),
         ("precision", "fp8", "precision 'fp8' refused: fp32 or fp16 or bf16 is accepted"),
     ],
 )

@@ -19,7 +19,6 @@ FAMILIES = [
     ("siamfc", {"scale_num": 3}),
     ("stark_lightning", {}),
     ("stark_st50", {"update_interval": 2, "update_threshold": 0.0}),
-    ("swintrack_tiny", {}),
     ("swintrack_tiny_motion", {"motion_interval": 1}),
     ("ostrack_tiny", {"elimination": True, "keep_ratio": 0.5, "template_range": "GT_BOX"}),
     ("simtrack_b16", {}),
@@ -47,7 +46,7 @@ def test_the_track_is_the_same(pair):
     tracks = []
     for tracker in pair:
         tracker.initialize(clip.frame(0), clip.box(0))
-        tracks.append([tracker.track(clip.frame(t)) for t in range(1, 6)])
+        tracks.append([tracker.track(clip.frame(t)) for t in range(1, 4)])
     boxes, confidences = (np.array([[e[i] for e in track] for track in tracks]) for i in (0, 1))
     assert np.abs(boxes[1] - boxes[0]).max() < 0.05
     assert np.abs(confidences[1] - confidences[0]).max() < 1e-4

@@ -22,6 +22,7 @@ class NodeParameters:
     device: str = setting("auto", "cpu, cuda or cuda:1; auto for CUDA where there is one")
     precision: str = setting("fp32", "type that the network computes in", choices=tuple(PRECISIONS))
     backend: str = setting("torch", "what runs the network; onnxruntime takes what sot export wrote", choices=BACKENDS)
+    threads: int = setting(0, "threads that the network takes on a CPU; 0 for as many as there are cores", 0, 1024)
     compile: str = setting("auto", "off: nothing that makes the start slower, the network faster", choices=COMPILE)
     image_transport: str = setting("raw", "compressed for <image>/compressed", choices=("raw", "compressed"))
     max_targets: int = setting(1, "targets at once: above 1, a box adds a target and replaces none", 1, 100)
@@ -43,7 +44,7 @@ class NodeParameters:
 
 READ_ONLY = ("autostart",)
 FIXED_WHILE_CONFIGURED = (
-    *("model", "weights", "device", "precision", "backend", "compile", "max_targets"),
+    *("model", "weights", "device", "precision", "backend", "compile", "threads", "max_targets"),
     *("image_transport", "use_depth", "depth_slop", "use_detections"),
 )
 DECLARED_BY_RCLPY = ("use_sim_time", "start_type_description_service")

@@ -71,6 +71,7 @@ class TrackerNode(LifecycleNode):
         self._model = ""
         """The model whose thresholds and settings are declared."""
         self._model_parameters: list[str] = []
+        self._cores = torch.get_num_threads()
         self._target_id = 0
         """The number of the last target of all."""
         self.tracker: Tracker | None = None
@@ -149,6 +150,7 @@ class TrackerNode(LifecycleNode):
         try:
             self._declare_model_parameters()
             device = self.value("device")
+            torch.set_num_threads(self.value("threads") or self._cores)
             self.tracker = create_tracker(
                 self._model,
                 weights=self.value("weights") or None,
@@ -163,6 +165,12 @@ class TrackerNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self.get_logger().debug(f"{self._settings}, {self._thresholds}")
         return TransitionCallbackReturn.SUCCESS
+
+    def _where(self) -> str:
+        if self.value("backend") != "torch":
+            return f"{self.value('backend')}, {self.value('device')}"
+        threads = f" with {torch.get_num_threads()} thread(s)" if self.tracker.device.type == "cpu" else ""
+        return f"{self.tracker.device}{threads}"
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
@@ -211,7 +219,7 @@ class TrackerNode(LifecycleNode):
             self.subscribe(UInt32, "stop_target", lambda message: worker.stop_target(message.data)),
         ]
         self.get_logger().info(
-            f"{self._model} on {self.tracker.device}, {self.value('precision')}: {image_topic} "
+            f"{self._model} on {self._where()}, {self.value('precision')}: {image_topic} "
             f"and {self.resolve_topic_name('init_box')} in, {self.resolve_topic_name('tracked_box')} out"
         )
 
