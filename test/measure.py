@@ -4,6 +4,7 @@ source setup.bash
 python test/measure.py soak         # an hour of images at 60 Hz, as fast as they go: does the memory grow?
 python test/measure.py transport    # 1280x720 best effort at 30 Hz: how many arrive, with and without our profile?
 python test/measure.py load         # the processor time the node takes: disabled, without a target, tracking
+python test/measure.py overhead     # image sent to box received, less the tracker's own time, beside a bare subscriber
 """
 
 import argparse
@@ -18,12 +19,15 @@ import cv2
 import numpy as np
 import rclpy
 import scene
+from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from robot import Robot, picture, truth
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from sot_ros.msg import TrackedBox
 from sot_ros.node.messages import rgb_image
 
 PROFILE = Path(__file__).parents[1] / "config" / "fastdds.xml"
@@ -171,6 +175,69 @@ def load(options: argparse.Namespace) -> None:
         robot.close()
 
 
+def overhead(options: argparse.Namespace) -> None:
+    """What sends images and waits for boxes, opposite a node that does nothing else but answer, and opposite ours."""
+    os.environ |= dict.fromkeys(VARIABLES, str(PROFILE))
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node, answers = rclpy.create_node("bare"), []
+    images = node.create_publisher(Image, "/bare/image", qos_profile_sensor_data)
+    node.create_subscription(TrackedBox, "/bare/tracked_box", answers.append, 10)
+    echoing = subprocess.Popen([sys.executable, __file__, "echo"])
+    try:
+        while images.get_subscription_count() == 0 or node.count_publishers("/bare/tracked_box") == 0:
+            time.sleep(0.01)
+        time.sleep(1)
+        floor = show("a bare subscriber and publisher", round_trips(node, images, answers, options.seconds))
+    finally:
+        echoing.kill()
+    robot = Robot(**dict(part.split("=") for part in options.parameters))
+    try:
+        robot.meet()
+        idle = show("the node, no target", round_trips(robot.node, robot.images, robot.answers, options.seconds))
+        robot.init((600, 300, 80, 60))
+        robot.says("started at")
+        whole = show("the node, tracking", round_trips(robot.node, robot.images, robot.answers, options.seconds))
+        tracker = float(robot.health()[1]["tracker, p50 (ms)"])
+        print(f"the tracker itself took {tracker:.1f} ms; less that and the bare time, the node took")
+        print(f"{idle - floor:.1f} ms without a target, {whole - tracker - floor:.1f} ms tracking")
+    finally:
+        robot.close()
+
+
+def round_trips(node: Node, images: Publisher, answers: list[TrackedBox], seconds: int) -> list[float]:
+    """Milliseconds from each image that was sent to the box that answers it."""
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    answers.clear()
+    sent, took = {}, []
+    begin = time.monotonic()
+    for i in range(seconds * RATE_HZ):
+        message = rgb_image(Header(frame_id="camera", stamp=node.get_clock().now().to_msg()), image)
+        sent[str(message.header.stamp)] = time.perf_counter()
+        images.publish(message)
+        while (rest := begin + (i + 1) / RATE_HZ - time.monotonic()) > 0:
+            rclpy.spin_once(node, timeout_sec=rest)
+            now = time.perf_counter()
+            took += [1e3 * (now - sent.pop(stamp)) for a in answers if (stamp := str(a.header.stamp)) in sent]
+            answers.clear()
+    return took
+
+
+def show(what: str, took: list[float]) -> float:
+    p50, p95 = np.percentile(took, (50, 95))
+    print(f"{what:32} p50 {p50:5.1f} ms, p95 {p95:5.1f} ms, {len(took)} answers", flush=True)
+    return p50
+
+
+def echo(options: argparse.Namespace) -> None:
+    rclpy.init()
+    node = rclpy.create_node("echo")
+    boxes = node.create_publisher(TrackedBox, "/bare/tracked_box", 10)
+    node.create_subscription(
+        Image, "/bare/image", lambda image: boxes.publish(TrackedBox(header=image.header)), qos_profile_sensor_data
+    )
+    rclpy.spin(node)
+
+
 def camera(options: argparse.Namespace) -> None:
     rclpy.init()
     node = rclpy.create_node("camera")
@@ -202,23 +269,23 @@ def count(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for function in (soak, soak_node, transport, load, camera, count):
+    for function in (soak, soak_node, transport, load, overhead, echo, camera, count):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(run=function)
-        if function in (soak_node, load):
+        if function in (soak_node, load, overhead):
             command.add_argument("parameters", nargs="*", help="of the node, such as model=siamfc")
         if function in (soak, soak_node):
             command.add_argument("--images", type=int, default=216_000)
         if function is soak_node:
             command.add_argument("--rate", type=float, default=600, help="images a second that are published")
-        if function in (transport, load):
+        if function in (transport, load, overhead):
             command.add_argument("--seconds", type=int, default=6)
         if function is camera:
             command.add_argument("topic")
         if function in (camera, count):
             command.add_argument("count", type=int)
     options = parser.parse_args()
-    if options.run not in (camera, count):  # what else runs on this machine shall not be heard
+    if options.run not in (echo, camera, count):  # what else runs on this machine shall not be heard
         os.environ["ROS_DOMAIN_ID"] = str(50 + os.getpid() % 50)
     options.run(options)
 

@@ -96,6 +96,8 @@ class Diagnostics:
             values |= {"target_id": ", ".join(str(target.target_id) for target in worker.targets)}
             values |= {f"images {what}": worker.counts[what] for what in FATES}
             values["rate (Hz)"] = f"{self.rate:.1f}"
+            if worker.tracker_s:
+                values["tracker, p50 (ms)"] = f"{1000 * np.median(worker.tracker_s.copy()):.1f}"
             answers = self._recent()
             for i, since in enumerate(("arrival", "stamp"), 1):
                 if answers:

@@ -71,7 +71,7 @@ class TrackerNode(LifecycleNode):
         self._model = ""
         """The model whose thresholds and settings are declared."""
         self._model_parameters: list[str] = []
-        self._cores = torch.get_num_threads()
+        self._threads = self._cores = torch.get_num_threads()
         self._target_id = 0
         """The number of the last target of all."""
         self.tracker: Tracker | None = None
@@ -150,7 +150,8 @@ class TrackerNode(LifecycleNode):
         try:
             self._declare_model_parameters()
             device = self.value("device")
-            torch.set_num_threads(self.value("threads") or self._cores)
+            self._threads = self.value("threads") or self._cores
+            torch.set_num_threads(self._threads)  # of this thread, and of those that start from now on: the worker's
             self.tracker = create_tracker(
                 self._model,
                 weights=self.value("weights") or None,
@@ -169,7 +170,7 @@ class TrackerNode(LifecycleNode):
     def _where(self) -> str:
         if self.value("backend") != "torch":
             return f"{self.value('backend')}, {self.value('device')}"
-        threads = f" with {torch.get_num_threads()} thread(s)" if self.tracker.device.type == "cpu" else ""
+        threads = f" with {self._threads} thread(s)" if self.tracker.device.type == "cpu" else ""
         return f"{self.tracker.device}{threads}"
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -232,7 +233,7 @@ class TrackerNode(LifecycleNode):
             self._target_id = self.worker.target_id
             self.worker = None
         for feature in self._features:
-            self._try(feature, feature.close)
+            self.attempt(feature, feature.close)
         self._features = []
         return TransitionCallbackReturn.SUCCESS
 
@@ -274,14 +275,14 @@ class TrackerNode(LifecycleNode):
     def _answer(self, frame: Frame, targets: list[Target]) -> None:
         self.publish_boxes(frame.message.header, targets)
         for feature in (self._diagnostics, *self._features):
-            self._try(feature, feature.answer, frame, targets)
+            self.attempt(feature, feature.answer, frame, targets)
 
     def _give_up(self) -> None:
         self.get_logger().fatal("CUDA is broken for this process, so it ends; with respawn:=true it is started again")
         self.broken = True
         rclpy.try_shutdown()
 
-    def _try(self, feature: Any, method: Callable, *arguments) -> None:
+    def attempt(self, feature: Any, method: Callable, *arguments) -> None:
         """Call a feature; what it raises is its own affair."""
         try:
             method(*arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +83,8 @@ class Worker:
         """When a frame was last processed."""
         self.failure = ""
         """What the tracker raised on the last frame; empty where it did not."""
+        self.tracker_s: deque[float] = deque(maxlen=150)
+        """How long the tracker took for each of the last frames, in seconds."""
         self._tracker = tracker
         self._thresholds = thresholds
         self._history = History()
@@ -256,7 +258,9 @@ class Worker:
         try:
             for session in sessions:
                 session.aim(image, stamp)
+            begin = time.perf_counter()
             estimates = track_together([session.tracker for session in sessions], image)
+            self.tracker_s.append(time.perf_counter() - begin)
             targets = [s.take(image, stamp, found) for s, found in zip(sessions, estimates, strict=True)]
         except Exception as error:
             if len(followers) > 1:  # one of them must not cost the others their box
