@@ -194,7 +194,8 @@ def overhead(options: argparse.Namespace) -> None:
     try:
         robot.meet()
         idle = show("the node, no target", round_trips(robot.node, robot.images, robot.answers, options.seconds))
-        robot.init((600, 300, 80, 60))
+        scale = np.tile(np.divide(SIZE, picture(0).shape[:2])[::-1], 2)
+        robot.init(np.multiply(truth(0), scale))
         robot.says("started at")
         whole = show("the node, tracking", round_trips(robot.node, robot.images, robot.answers, options.seconds))
         tracker = float(robot.health()[1]["tracker, p50 (ms)"])
@@ -206,7 +207,7 @@ def overhead(options: argparse.Namespace) -> None:
 
 def round_trips(node: Node, images: Publisher, answers: list[TrackedBox], seconds: int) -> list[float]:
     """Milliseconds from each image that was sent to the box that answers it."""
-    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    image = cv2.resize(picture(0), SIZE[::-1])
     answers.clear()
     sent, took = {}, []
     begin = time.monotonic()

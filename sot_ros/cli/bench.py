@@ -25,6 +25,8 @@ COLUMNS = {
     "network %": "{network:.0%}",
     "decode %": "{decode:.0%}",
     "MB": "{memory_mb:.0f}",
+    "GFLOP/s": "{gflops:.0f}",
+    "GB/s": "{gbytes:.1f}",
     "floor ms": "{floor:.1f}",
     "over floor": "{over_floor:.1f}",
 }
@@ -62,9 +64,6 @@ def run(args: argparse.Namespace) -> None:
     images, box = frames(args.sequence)
     precisions = args.precisions.split(",")
     device = None if args.backends == "onnxruntime" else args.device
-    limits = {precision: alone(rates, device, precision) for precision in precisions}
-    for precision, limit in limits.items():
-        print(f"{precision}: {limit.flops / 1e9:.0f} GFLOP/s, {limit.bandwidth / 1e9:.1f} GB/s")
     print("| " + " | ".join([*COLUMNS, *(f"{name} ms, ours over it" for name in against)]) + " |")
     print("|---" * (len(COLUMNS) + len(against)) + "|", flush=True)
     rows = []
@@ -73,8 +72,10 @@ def run(args: argparse.Namespace) -> None:
         for backend, precision in ((b, p) for b in args.backends.split(",") for p in precisions):
             weights = args.weights or default_weights(model, backend)
             options = {"weights": weights, "device": args.device, "precision": precision, "backend": backend}
+            # Beside each row, for a machine is not as fast at all times.
+            machine = alone(rates, device, precision)
             speed = alone(measure, model, images, box, args.seconds, against, **options, **settings)
-            rows.append(as_dict(speed, limits[precision].floor(operations, size)))
+            rows.append(as_dict(speed, machine, machine.floor(operations, size)))
             print(line(rows[-1]), flush=True)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2))

@@ -212,6 +212,7 @@ class Program:
         self._process.wait()
 
 
-def as_dict(speed: Speed, floor: float) -> dict[str, Any]:
-    """A row of the JSON file."""
-    return asdict(speed) | {"fps": 1e3 / speed.p50, "floor": floor, "over_floor": speed.p50 / floor}
+def as_dict(speed: Speed, machine: Rates, floor: float) -> dict[str, Any]:
+    """A row of the JSON file: the speed, the rates of the machine, and the floor that these set."""
+    rates = {"gflops": machine.flops / 1e9, "gbytes": machine.bandwidth / 1e9}
+    return asdict(speed) | rates | {"fps": 1e3 / speed.p50, "floor": floor, "over_floor": speed.p50 / floor}
