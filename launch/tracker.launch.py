@@ -34,7 +34,7 @@ NUMBERS = {
     "scale_penalty": "factor on the response of every scale but the middle one (siamfc)",
     "scale_lr": "share of a scale change taken over in one frame (siamfc)",
     "window_influence": "share of the window that favours small motion",
-    "threads": "threads that the network takes on a CPU",
+    "threads": "threads that the network takes on a CPU, 0 for as many as there are cores",
     "max_targets": "targets at once; above 1, a box adds a target and replaces none",
     "rectified": "true or false: the images are rectified, P of camera_info describes them",
     "use_depth": "true or false: publish the target's position, by the topic depth",

@@ -1,4 +1,4 @@
-"""The tracker executable with a network that breaks CUDA at its CALLS-th call, for test_node_process.py.
+"""The tracker executable with a network that breaks CUDA at its CALLS-th call.
 
 Where there is a GPU, a kernel really fails there; without one, the error is raised on the CPU and the device said to be
 of no use any more.
