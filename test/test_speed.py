@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
@@ -27,16 +28,19 @@ def theirs(tmp_path):
 
 
 def test_a_row_says_how_long_a_frame_takes_and_where_the_time_goes(tmp_path, theirs, capsys):
+    ballast = np.ones(2_200_000_000, np.uint8)
     rows, picture = tmp_path / "rows.json", tmp_path / "plot.png"
     options = ["--device", "cpu", "--seconds", "0.1", "--against", f"theirs={theirs}"]
     assert main(["bench", "siamfc", *options, "--json", str(rows), "--plot", str(picture)]) == 0
+    del ballast
     [row] = json.loads(rows.read_text())
     assert row["floor"] > 0 and 0 < row["p50"] <= row["p95"] and row["frames"] >= 5
     assert row["crop"] + row["network"] + row["decode"] == pytest.approx(1, abs=0.1)
     assert row["network"] > 0.3
     assert row["over_floor"] == pytest.approx(row["p50"] / row["floor"])
     assert row["against"] == {"theirs": {"p50": 5.0, "ratio": pytest.approx(row["p50"] / 5)}}
-    assert 100 < row["memory_mb"] < 4000
+    # The table is of the process that ran the model, however large this one has become.
+    assert 100 < row["memory_mb"] < 2000
     table = capsys.readouterr().out.splitlines()[-3:]
     assert table[0].endswith("| theirs ms, ours over it |") and table[2].startswith("| siamfc | torch | fp32 |")
     assert len({line.count("|") for line in table}) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import shlex
 import subprocess
 import time
@@ -111,7 +110,7 @@ def measure(
         program.close()
     crop, network, decode = parts(tracker, images, box, min(len(ours), 20))
     cuda = tracker.device.type == "cuda"
-    taken = torch.cuda.max_memory_allocated() if cuda else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    taken = torch.cuda.max_memory_allocated() if cuda else peak_bytes()
     return Speed(
         model,
         options.get("backend", "torch"),
@@ -185,6 +184,13 @@ def rates(device: str | None, precision: str) -> Rates:
 
     flops = 2 * n**3 / fastest(lambda: torch.mm(a, b, out=product))
     return Rates(flops, 2 * size / fastest(lambda: copied.copy_(memory)))
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held. getrusage would tell its parent's, where that was larger."""
+    with open("/proc/self/status") as status:
+        [kilobytes] = (line.split()[1] for line in status if line.startswith("VmHWM:"))
+    return 1024 * int(kilobytes)
 
 
 class Program:
