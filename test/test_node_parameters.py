@@ -106,6 +106,7 @@ def test_the_debug_image_can_be_switched_off(robot):
     robot.wait(lambda: robot.show(0) and debug, "debug image")
     assert robot.set("debug", False) == ""
     robot.show(1)
+    robot.spin(0.5)  # one may be on its way
     debug.clear()
     for t in range(2, 6):
         robot.show(t)
