@@ -68,28 +68,27 @@ def _seeing_robot(_ros, siamfc_weights):
     robot.close()
 
 
+def lend(robot, prepare):
+    """The robot, once it is prepared. The same process for all tests; it outlives each of them."""
+    robot.begin()
+    prepare()
+    yield robot
+    assert robot.alive(), "\n".join(robot.log)
+
+
 @pytest.fixture
 def robot(_active_robot):
-    """A robot whose tracker is active and has no target. The same process for all tests; it outlives each of them."""
-    _active_robot.begin()
-    _active_robot.let_go()
-    yield _active_robot
-    assert _active_robot.alive(), "\n".join(_active_robot.log)
+    """A robot whose tracker is active and has no target."""
+    yield from lend(_active_robot, _active_robot.let_go)
 
 
 @pytest.fixture
 def seeing(_seeing_robot):
     """A robot whose tracker was asked for all that its camera, a depth camera and a detector make possible."""
-    _seeing_robot.begin()
-    _seeing_robot.let_go()
-    yield _seeing_robot
-    assert _seeing_robot.alive(), "\n".join(_seeing_robot.log)
+    yield from lend(_seeing_robot, _seeing_robot.let_go)
 
 
 @pytest.fixture
 def managed(_managed_robot):
-    """A robot whose tracker was left unconfigured. The same process for all tests; it outlives each of them."""
-    _managed_robot.begin()
-    _managed_robot.clean_up()
-    yield _managed_robot
-    assert _managed_robot.alive(), "\n".join(_managed_robot.log)
+    """A robot whose tracker was left unconfigured."""
+    yield from lend(_managed_robot, _managed_robot.clean_up)

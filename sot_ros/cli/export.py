@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 from sot_ros.cli.eval import parse_settings
@@ -16,11 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"{error.name} is not installed: pip install onnx onnxscript onnxruntime") from None
+    for package in ("onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise ValueError(f"{package} is not installed: pip install onnx onnxscript onnxruntime")
 
     from sot_ros.trackers.models import create_tracker
     from sot_ros.trackers.onnx_graphs import deviation, export, graph_files

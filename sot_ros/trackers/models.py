@@ -15,7 +15,7 @@ from sot_ros.networks import ostrack, simtrack, stark, stark_lightning, swintrac
 from sot_ros.networks.siamfc import SIAMTRACKERS_NAMES, siamfc
 from sot_ros.networks.sot_mobile import sot_mobile, sot_mobile_224
 from sot_ros.trackers.base import Tracker
-from sot_ros.trackers.onnx_graphs import read_graphs
+from sot_ros.trackers.onnx_graphs import Graph, read_graphs
 from sot_ros.trackers.ostrack import OSTrackSettings, OSTrackTracker
 from sot_ros.trackers.settings import Value, built_by, computed_by, override
 from sot_ros.trackers.siamfc import SiamFCSettings, SiamFCTracker
@@ -238,7 +238,7 @@ def create_tracker(
         if value not in accepted:
             raise ValueError(f"unknown {name} '{value}': accepted are {', '.join(accepted)}")
     if backend == "onnxruntime":
-        return _create_from_graphs(model, weights or f"{model}.onnx", device, **settings)
+        return _create_from_graphs(row, read_graphs(model, weights or f"{model}.onnx", device), **settings)
     chosen = override(row.settings, **settings)
     where = find_device(device)
     network = row.build(chosen)
@@ -256,14 +256,12 @@ def create_tracker(
     return tracker
 
 
-def _create_from_graphs(model: str, path: str | Path, device: str | None, **settings: Value) -> Tracker:
-    row = find_model(model)
-    graphs = read_graphs(model, path, device)
+def _create_from_graphs(row: Model, graphs: Mapping[str, Graph], **settings: Value) -> Tracker:
     exported = graphs["compute"].about["settings"]
-    fixed = {name: exported[name] for name in computed_by(row.settings)}
+    fixed = override(row.settings, **{name: exported[name] for name in computed_by(row.settings)})
     with torch.device("meta"):
-        network = row.build(override(row.settings, **fixed))
-    tracker = row.tracker(network, override(row.settings, **fixed), torch.device("cpu"), torch.float32)
+        network = row.build(fixed)
+    tracker = row.tracker(network, fixed, torch.device("cpu"), torch.float32)
     tracker.use_graphs(**graphs)
     tracker.settings = override(tracker.settings, **settings)
     return tracker
