@@ -11,7 +11,7 @@ from sot_ros.cli import main
 from sot_ros.geometry import Box
 from sot_ros.trackers.models import shipped_weights
 from sot_ros.trackers.multi import MultiTracker
-from sot_ros.trackers.onnx_graphs import export
+from sot_ros.trackers.onnx_graphs import PROVIDERS, export, find_providers
 from sot_ros.trackers.settings import override
 
 FAMILIES = [
@@ -106,6 +106,16 @@ def test_other_files_and_devices_are_refused_in_one_line(mobile, tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
     (tmp_path / "broken.template.onnx").write_bytes(b"no graph")
     assert "broken.template.onnx cannot be read" in refusal(weights=tmp_path / "broken.onnx")
+
+
+def test_each_device_computes_in_the_precisions_that_it_has():
+    everything = {provider for providers in PROVIDERS.values() for provider in providers}
+    assert find_providers(None, "fp32", ["CPUExecutionProvider"]) == [("CPUExecutionProvider", {})]
+    name, options = find_providers("tensorrt", "fp16", everything)[0]
+    assert (name, options["trt_fp16_enable"]) == ("TensorrtExecutionProvider", "True")
+    assert find_providers("cuda", "fp32", everything)[0] == ("CUDAExecutionProvider", {"use_tf32": "0"})
+    with pytest.raises(ValueError, match="precision 'bf16' refused: onnxruntime on cuda computes in fp32 or tf32"):
+        find_providers("cuda", "bf16", everything)
 
 
 def test_the_node_runs_it(_ros, mobile):

@@ -219,7 +219,7 @@ class Scripted(nn.Module):
 
 
 def scripted_tracker(**settings):
-    tracker = StarkSTTracker(Scripted(), override(StarkSTSettings(), **settings), torch.device("cpu"), torch.float32)
+    tracker = StarkSTTracker(Scripted(), override(StarkSTSettings(), **settings), torch.device("cpu"))
     tracker.initialize(clip.frame(0), clip.box(0))
     return tracker
 

@@ -38,7 +38,7 @@ class Matcher(Tracker):
     failure: Exception | None = None
 
     def __init__(self):
-        super().__init__(nn.Identity(), NoSettings(), torch.device("cpu"), torch.float32)
+        super().__init__(nn.Identity(), NoSettings(), torch.device("cpu"))
         # Siblings share these two.
         self.batches: list[int] = []
         self.failing: set[Box] = set()

@@ -36,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="names from `sot models`; the default by default")
     parser.add_argument("--weights", help="a checkpoint, 'random', or an .onnx; by default shipped ones or random")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; CUDA where there is one by default")
-    parser.add_argument("--precisions", default="fp32", help="some of fp32,fp16,bf16")
+    parser.add_argument("--precisions", default="fp32", help="some of fp32,tf32,fp16,bf16")
     parser.add_argument("--backends", default="torch", help="some of torch,onnxruntime")
+    parser.add_argument("--compile", default="auto", help="auto, inductor or off: how much makes PyTorch faster")
     parser.add_argument("--sequence", type=Path, help="take images and box from img/ and groundtruth_rect.txt in there")
     parser.add_argument("--seconds", type=float, default=5.0, help="to time each row for, at least; 5 by default")
     parser.add_argument(
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
     against = parse_programs(args.against)
     images, box = frames(args.sequence)
     precisions = args.precisions.split(",")
+    # PyTorch measures the rates, and may have no such device.
     device = None if args.backends == "onnxruntime" else args.device
     print("| " + " | ".join([*COLUMNS, *(f"{name} ms, ours over it" for name in against)]) + " |")
     print("|---" * (len(COLUMNS) + len(against)) + "|", flush=True)
@@ -72,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
         for backend, precision in ((b, p) for b in args.backends.split(",") for p in precisions):
             weights = args.weights or default_weights(model, backend)
             options = {"weights": weights, "device": args.device, "precision": precision, "backend": backend}
+            options["compile"] = args.compile
             # Beside each row, for a machine is not as fast at all times.
             machine = alone(rates, device, precision)
             speed = alone(measure, model, images, box, args.seconds, against, **options, **settings)

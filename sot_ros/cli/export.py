@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"{package} is not installed: pip install onnx onnxscript onnxruntime")
 
     from sot_ros.trackers.models import create_tracker
-    from sot_ros.trackers.onnx_graphs import deviation, export, graph_files
+    from sot_ros.trackers.onnx_graphs import check, export, graph_files
 
     path = args.out or Path(f"{args.model}.onnx")
     if path.suffix != ".onnx":
@@ -31,4 +31,4 @@ def run(args: argparse.Namespace) -> None:
     export(args.model, tracker, path)
     for name, file in graph_files(path).items():
         size = file.stat().st_size / 1e6
-        print(f"{file}: {size:.1f} MB, within {deviation(tracker, name, file):.1e} of PyTorch's largest value")
+        print(f"{file}: {size:.1f} MB, within {check(tracker, name, file):.1e} of PyTorch's largest value")

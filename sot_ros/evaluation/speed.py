@@ -17,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sot_ros.geometry import Box
 from sot_ros.trackers.base import Tracker
-from sot_ros.trackers.models import PRECISIONS, create_tracker, find_device
-from sot_ros.trackers.onnx_graphs import example_inputs
+from sot_ros.trackers.examples import example_inputs
+from sot_ros.trackers.models import create_tracker, find_device
+from sot_ros.trackers.precision import PRECISIONS, computing_in
 
 WARM_UP = 3
 FEWEST = 5
@@ -34,6 +35,8 @@ class Speed:
     model: str
     backend: str
     precision: str
+    compiled: str
+    """What was done to make the network faster; see `accelerate`."""
     device: str
     frames: int
     p50: float
@@ -114,7 +117,8 @@ def measure(
     return Speed(
         model,
         options.get("backend", "torch"),
-        options.get("precision", "fp32"),
+        tracker.precision,
+        tracker.compiled,
         options.get("device") or str(tracker.device),
         len(ours),
         float(np.percentile(ours, 50)),
@@ -138,13 +142,13 @@ def parts(tracker: Tracker, images: Sequence[np.ndarray], box: Box, frames: int)
             torch.cuda.synchronize(tracker.device)
         marks.append(time.perf_counter())
 
-    def compute(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def call(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         mark()
-        outputs = tracker.compute(*inputs)
+        outputs = tracker.call(*inputs)
         mark()
         return outputs
 
-    sibling.compute = compute
+    sibling.call = call
     for i in range(frames):
         sibling.box = box
         mark()
@@ -182,7 +186,8 @@ def rates(device: str | None, precision: str) -> Rates:
             times.append(time.perf_counter() - begin)
         return min(times)
 
-    flops = 2 * n**3 / fastest(lambda: torch.mm(a, b, out=product))
+    with computing_in(precision, where):
+        flops = 2 * n**3 / fastest(lambda: torch.mm(a, b, out=product))
     return Rates(flops, 2 * size / fastest(lambda: copied.copy_(memory)))
 
 

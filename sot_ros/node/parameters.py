@@ -9,7 +9,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
-from sot_ros.trackers.models import BACKENDS, COMPILE, DEFAULT_MODEL, PRECISIONS, list_models
+from sot_ros.trackers.models import BACKENDS, COMPILE, DEFAULT_MODEL, PRECISION_CHOICES, list_models
 from sot_ros.trackers.settings import setting
 
 
@@ -20,10 +20,10 @@ class NodeParameters:
     model: str = setting(DEFAULT_MODEL, f"the tracker, one of: {', '.join(list_models())}")
     weights: str = setting("", "path of a checkpoint as its authors published it; empty for the shipped weights")
     device: str = setting("auto", "cpu, cuda or cuda:1; auto for CUDA where there is one")
-    precision: str = setting("fp32", "type that the network computes in", choices=tuple(PRECISIONS))
+    precision: str = setting("fp32", "type that the network computes in; auto tries them", choices=PRECISION_CHOICES)
     backend: str = setting("torch", "what runs the network; onnxruntime takes what sot export wrote", choices=BACKENDS)
     threads: int = setting(0, "threads that the network takes on a CPU; 0 for as many as there are cores", 0, 1024)
-    compile: str = setting("auto", "off: nothing that makes the start slower, the network faster", choices=COMPILE)
+    compile: str = setting("auto", "what makes the network faster; inductor takes a minute at start", choices=COMPILE)
     image_transport: str = setting("raw", "compressed for <image>/compressed", choices=("raw", "compressed"))
     max_targets: int = setting(1, "targets at once: above 1, a box adds a target and replaces none", 1, 100)
     autostart: bool = setting(True, "configure and activate at start, without a lifecycle manager")

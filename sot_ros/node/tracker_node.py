@@ -220,7 +220,7 @@ class TrackerNode(LifecycleNode):
             self.subscribe(UInt32, "stop_target", lambda message: worker.stop_target(message.data)),
         ]
         self.get_logger().info(
-            f"{self._model} on {self._where()}, {self.value('precision')}: {image_topic} "
+            f"{self._model} on {self._where()}, {self.tracker.precision}, {self.tracker.compiled}: {image_topic} "
             f"and {self.resolve_topic_name('init_box')} in, {self.resolve_topic_name('tracked_box')} out"
         )
 

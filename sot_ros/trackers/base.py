@@ -15,6 +15,7 @@ from timm.data import IMAGENET_DEFAULT_STD as IMAGENET_STD
 from torch import Tensor, nn
 
 from sot_ros.geometry import Box, check_box
+from sot_ros.trackers.precision import PRECISIONS, computing_in, store_in
 from sot_ros.trackers.settings import built_by, computed_by
 
 
@@ -38,13 +39,17 @@ class Tracker(ABC):
     the network does for them. They run without gradients, in the chosen precision.
     """
 
-    def __init__(self, network: nn.Module, settings: Any, device: torch.device, dtype: torch.dtype):
-        self.network = network.eval()
+    def __init__(self, network: nn.Module, settings: Any, device: torch.device, precision: str = "fp32"):
+        self.network = store_in(network.eval(), precision)
         self._settings = settings
         self.fixed = built_by(settings)
         """Names of the settings that cannot change."""
         self.device = device
-        self.dtype = dtype
+        self.precision = precision
+        self.faster: Callable[..., tuple[Tensor, ...]] | None = None
+        """A function of a tracker and the inputs of its `compute`, which does the same in less time."""
+        self.compiled = "not compiled"
+        """What was done to make the network faster, and why other things were not."""
         self._mean, self._std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
         self._box: Box | None = None
         self.visible = True
@@ -52,6 +57,11 @@ class Tracker(ABC):
         self.appearance: np.ndarray | None = None
         """What `box` shows on the last frame, the first included: a vector of length 1, to be compared by cosine. Stays
         None in families that have none; their confidence alone then tells how much it looks like the first template."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are kept in."""
+        return PRECISIONS[self.precision]
 
     @property
     def settings(self) -> Any:
@@ -83,7 +93,7 @@ class Tracker(ABC):
         """
         check_image(image)
         box = check_box(box, width=image.shape[1], height=image.shape[0])
-        with self._inference():
+        with self.inference():
             self.set_template(image, box)
         self._box = box
 
@@ -91,7 +101,7 @@ class Tracker(ABC):
         """Find the target on the next frame, (H, W, 3) uint8 RGB, near `box`, and move `box` there."""
         return track_together([self], image)[0]
 
-    def compile(self) -> bool:
+    def compile_for_cpu(self) -> bool:
         """Make the network faster, where a way is known; it may take seconds. Returns whether there was one."""
         return False
 
@@ -133,9 +143,13 @@ class Tracker(ABC):
         """What searches of this tracker and its siblings return. All share one upload of what they cut out, one call of
         the network, and one wait for it."""
         inputs = [next(search) for search in searches]
-        outputs = self.compute(*(self._batch(parts) for parts in zip(*inputs, strict=True)))
-        rows = zip(*(output.cpu() for output in outputs), strict=True)
+        outputs = self.call(*(self._batch(parts) for parts in zip(*inputs, strict=True)))
+        rows = zip(*(outputs if self.device.type == "cpu" else fetch(outputs)), strict=True)
         return [_finish(search, row) for search, row in zip(searches, rows, strict=True)]
+
+    def call(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """`compute`, as fast as is known."""
+        return self.compute(*inputs) if self.faster is None else self.faster(self, *inputs)
 
     def to_device(self, patches: np.ndarray | Tensor) -> Tensor:
         """(B, H, W, 3) uint8 or float32 patches as a float (B, 3, H, W) tensor in 0..255 on the tracker's device."""
@@ -152,12 +166,16 @@ class Tracker(ABC):
     def _batch(self, parts: Sequence[np.ndarray | Tensor]) -> Tensor:
         if len(parts) > 1:
             parts = [np.concatenate(parts) if isinstance(parts[0], np.ndarray) else torch.cat(parts)]
-        return torch.as_tensor(parts[0], device=self.device)
+        batch = torch.as_tensor(parts[0])
+        if batch.device == self.device:
+            return batch
+        # From memory that stays where it is, the GPU takes it while this thread goes on.
+        return batch.pin_memory().to(self.device, non_blocking=True)
 
     @contextmanager
-    def _inference(self) -> Iterator[None]:
-        half = self.dtype is not torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=half):
+    def inference(self) -> Iterator[None]:
+        """Within, `embed` and `compute` run as they should: without gradients, in the tracker's precision."""
+        with torch.inference_mode(), computing_in(self.precision, self.device):
             yield
 
 
@@ -175,8 +193,17 @@ def track_together(trackers: Sequence[Tracker], image: np.ndarray) -> list[Estim
             raise ValueError("trackers refused: siblings of one tracker with the same settings are accepted")
     if not trackers:
         return []
-    with trackers[0]._inference():
+    with trackers[0].inference():
         return trackers[0].run([tracker.locate(image) for tracker in trackers])
+
+
+def fetch(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors (B, ...) of any types, copied to the CPU at once: each copy by itself would wait for the GPU."""
+    rows = [x.reshape(len(x), -1).contiguous().view(torch.uint8) for x in outputs]
+    fetched = torch.cat(rows, dim=1).cpu().split([row.shape[1] for row in rows], dim=1)
+    # Cloned, for numbers that begin anywhere in memory cannot be viewed as such.
+    clones = (row.clone(memory_format=torch.contiguous_format) for row in fetched)
+    return [row.view(x.dtype).view(x.shape) for row, x in zip(clones, outputs, strict=True)]
 
 
 def _finish(search: Search, outputs: tuple[Tensor, ...]) -> Any:

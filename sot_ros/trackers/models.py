@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,12 @@ from sot_ros.checkpoints import MisfitError, load_weights, misfit, read_state_di
 from sot_ros.networks import ostrack, simtrack, stark, stark_lightning, swintrack
 from sot_ros.networks.siamfc import SIAMTRACKERS_NAMES, siamfc
 from sot_ros.networks.sot_mobile import sot_mobile, sot_mobile_224
+from sot_ros.trackers.acceleration import COMPILE, accelerate
 from sot_ros.trackers.base import Tracker
+from sot_ros.trackers.examples import example_inputs
 from sot_ros.trackers.onnx_graphs import Graph, read_graphs
 from sot_ros.trackers.ostrack import OSTrackSettings, OSTrackTracker
+from sot_ros.trackers.precision import PRECISIONS, candidates, fastest
 from sot_ros.trackers.settings import Value, built_by, computed_by, override
 from sot_ros.trackers.siamfc import SiamFCSettings, SiamFCTracker
 from sot_ros.trackers.simtrack import SimTrackSettings, SimTrackTracker
@@ -39,8 +43,7 @@ from sot_ros.trackers.swintrack import (
 DEFAULT_MODEL = "sot_mobile"
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
 BACKENDS = ("torch", "onnxruntime")
-COMPILE = ("auto", "off")
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+PRECISION_CHOICES = ("auto", *PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -221,24 +224,25 @@ def create_tracker(
     weights    a checkpoint as its authors published it; None for the weights shipped with the package;
                "random" for untrained ones, for tests and timing
     device     "cpu", "cuda" or "cuda:1"; None for CUDA where there is one
-    precision  "fp32", "fp16" or "bf16"
+    precision  "fp32"; "tf32" on NVIDIA's GPUs since Ampere; "fp16" or "bf16"; or "auto" for the fastest of these here
+               that finds what fp32 finds, which is tried, and takes a second or some
     backend    "torch"; or "onnxruntime", with an .onnx of `sot export` as weights, which fixes those settings that are
-               part of it, and with "cpu", "cuda" or "tensorrt" as device
-    compile    "auto" for what makes the network faster where that is known to help, "off" for none of it
+               part of it, and with "cpu", "cuda" or "tensorrt" as device, of which the last knows fp16
+    compile    "auto", "inductor" or "off": how much is done to make the network faster, see `accelerate`
     settings   changes to the model's own settings by name, such as search_factor=5.0
 
     Raises ValueError or FileNotFoundError with one line that says what was wrong and what is accepted.
     """
     row = find_model(model)
     for name, value, accepted in (
-        ("precision", precision, PRECISIONS),
+        ("precision", precision, PRECISION_CHOICES),
         ("backend", backend, BACKENDS),
         ("compile", compile, COMPILE),
     ):
         if value not in accepted:
             raise ValueError(f"unknown {name} '{value}': accepted are {', '.join(accepted)}")
     if backend == "onnxruntime":
-        return _create_from_graphs(row, read_graphs(model, weights or f"{model}.onnx", device), **settings)
+        return _create_from_graphs(row, read_graphs(model, weights or f"{model}.onnx", device, precision), **settings)
     chosen = override(row.settings, **settings)
     where = find_device(device)
     network = row.build(chosen)
@@ -250,10 +254,23 @@ def create_tracker(
         except MisfitError as error:
             others = fitting_models(path)
             raise MisfitError(f"{error}{'; this is ' if others else ''}{' or '.join(others)}") from None
-    tracker = row.tracker(network.to(where), chosen, where, PRECISIONS[precision])
-    if compile == "auto":
-        tracker.compile()
+    network = network.to(where)
+    if precision == "auto":
+        precision = _fastest_precision(row, network, chosen, where, compile)
+    elif precision == "tf32" and precision not in candidates(where):
+        raise ValueError(f"precision 'tf32' refused: {where} has no such products; NVIDIA's GPUs since Ampere have")
+    tracker = row.tracker(network, chosen, where, precision)
+    tracker.compiled = accelerate(tracker, compile)
     return tracker
+
+
+def _fastest_precision(row: Model, network: nn.Module, settings: Any, device: torch.device, compile: str) -> str:
+    """What `fastest` says of this model on this device."""
+    trackers = {}
+    for name in candidates(device):
+        trackers[name] = row.tracker(copy.deepcopy(network), settings, device, name)
+        accelerate(trackers[name], "off" if compile == "off" else "auto")
+    return fastest(trackers, example_inputs(trackers["fp32"])["compute"])
 
 
 def _create_from_graphs(row: Model, graphs: Mapping[str, Graph], **settings: Value) -> Tracker:
@@ -261,7 +278,7 @@ def _create_from_graphs(row: Model, graphs: Mapping[str, Graph], **settings: Val
     fixed = override(row.settings, **{name: exported[name] for name in computed_by(row.settings)})
     with torch.device("meta"):
         network = row.build(fixed)
-    tracker = row.tracker(network, fixed, torch.device("cpu"), torch.float32)
+    tracker = row.tracker(network, fixed, torch.device("cpu"))
     tracker.use_graphs(**graphs)
     tracker.settings = override(tracker.settings, **settings)
     return tracker

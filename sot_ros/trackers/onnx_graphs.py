@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sot_ros.geometry import Box
 from sot_ros.trackers.base import Tracker
+from sot_ros.trackers.examples import deviation, example_inputs
 
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider",),
@@ -25,6 +25,10 @@ PROVIDERS = {
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
 """Devices, and what ONNX Runtime tries there in this order."""
+PRECISIONS = {"cpu": ("fp32",), "cuda": ("fp32", "tf32"), "tensorrt": ("fp32", "fp16")}
+"""What each device can compute the graphs in, which are exported in fp32."""
+ENGINES = Path("~/.cache/sot_ros/tensorrt")
+"""Where TensorRT keeps what it builds of a graph at its first start, in minutes."""
 METADATA = "sot_ros"
 INSTALL = "pip install onnxruntime, or onnxruntime-gpu where there is a GPU"
 
@@ -52,26 +56,6 @@ def export(model: str, tracker: Tracker, path: str | Path) -> None:
         program.save(files[name], external_data=False)
 
 
-def example_inputs(tracker: Tracker) -> dict[str, tuple[Tensor, ...]]:
-    """What `embed` and `compute` are given for one target."""
-    given = {}
-
-    def record(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def recorded(*inputs: Tensor) -> Any:
-            given[name] = tuple(torch.from_numpy(x.numpy().copy()) for x in inputs)
-            return function(*inputs)
-
-        return recorded
-
-    sibling = tracker.sibling()
-    for name in ("embed", "compute"):
-        setattr(sibling, name, record(name, getattr(tracker, name)))
-    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    sibling.initialize(image, Box(140, 100, 40, 40))
-    sibling.track(image)
-    return given
-
-
 class _Function(nn.Module):
     """A tracker's function as a module, for its weights to be found."""
 
@@ -87,12 +71,12 @@ class _Function(nn.Module):
 class Graph:
     """A graph in ONNX Runtime, called as the function that it was made from, with any number of targets."""
 
-    def __init__(self, path: str | Path, device: str | None = None):
+    def __init__(self, path: str | Path, device: str | None = None, precision: str = "fp32"):
         try:
             import onnxruntime
         except ImportError:
             raise ValueError(f"backend 'onnxruntime' is not installed: {INSTALL}") from None
-        providers = find_providers(device, onnxruntime.get_available_providers())
+        providers = find_providers(device, precision, onnxruntime.get_available_providers())
         onnxruntime.set_default_logger_severity(3)  # errors; its warnings are about nodes that the graph shares
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -110,26 +94,41 @@ class Graph:
         return tuple(torch.from_numpy(np.concatenate(rows)) for rows in zip(*outputs, strict=True))
 
 
-def deviation(tracker: Tracker, name: str, path: str | Path) -> float:
-    """How far a graph on the CPU is from the tracker's function, in shares of the largest value of each output."""
+def check(tracker: Tracker, name: str, path: str | Path) -> float:
+    """The `deviation` of a graph on the CPU from the tracker's function."""
     inputs = example_inputs(tracker)[name]
     with torch.inference_mode():
-        outputs = getattr(tracker, name)(*inputs), Graph(path, "cpu")(*inputs)
-    pairs = zip(*([x.double() for x in found] for found in outputs), strict=True)
-    return max(float((x - exported).abs().max() / x.abs().max().clamp(min=1e-9)) for x, exported in pairs)
+        return deviation(getattr(tracker, name)(*inputs), Graph(path, "cpu")(*inputs))
 
 
-def find_providers(device: str | None, available: Sequence[str]) -> tuple[str, ...]:
-    """What runs a graph on a device, None for the fastest there is; raises ValueError where it cannot."""
+def find_providers(device: str | None, precision: str, available: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """What runs a graph on a device, None for the fastest there is, each with ONNX Runtime's options for it.
+
+    Raises ValueError where there is no such device, or it has no such precision.
+    """
     usable = [name for name, providers in PROVIDERS.items() if providers[0] in available]
     if device is None:
         device = "cuda" if "cuda" in usable else "cpu"
     if device not in usable:
         raise ValueError(f"no device '{device}' for onnxruntime here: accepted are {', '.join(usable)}")
-    return PROVIDERS[device]
+    if precision not in PRECISIONS[device]:
+        accepted = " or ".join(PRECISIONS[device])
+        raise ValueError(f"precision '{precision}' refused: onnxruntime on {device} computes in {accepted}")
+    options = {
+        "CPUExecutionProvider": {},
+        "CUDAExecutionProvider": {"use_tf32": str(int(precision == "tf32"))},
+        "TensorrtExecutionProvider": {
+            "trt_fp16_enable": str(precision == "fp16"),
+            "trt_engine_cache_enable": "True",
+            "trt_engine_cache_path": str(ENGINES.expanduser()),
+        },
+    }
+    return [(provider, options[provider]) for provider in PROVIDERS[device]]
 
 
-def read_graphs(model: str, path: str | Path, device: str | None = None) -> dict[str, Graph]:
+def read_graphs(
+    model: str, path: str | Path, device: str | None = None, precision: str = "fp32"
+) -> dict[str, Graph]:
     """The graphs of a model's two functions; raises ValueError or FileNotFoundError where they are not that."""
     files = graph_files(path)
     if Path(path).suffix != ".onnx":
@@ -137,7 +136,7 @@ def read_graphs(model: str, path: str | Path, device: str | None = None) -> dict
     for file in files.values():
         if not file.is_file():
             raise FileNotFoundError(f"no file {file}: `sot export {model} --out {path}` writes it")
-    graphs = {name: Graph(file, device) for name, file in files.items()}
+    graphs = {name: Graph(file, device, precision) for name, file in files.items()}
     for name, graph in graphs.items():
         if graph.about.get("model") != model:
             found = graph.about.get("model", "no export of sot_ros")

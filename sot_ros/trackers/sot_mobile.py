@@ -35,8 +35,8 @@ class SotMobileTracker(Tracker):
         self.window = hann_window(self.network.search_size // STRIDE).to(self.device)
         self.search = self.network.search
 
-    def compile(self) -> bool:
-        compilable = self.device.type == "cpu" and self.dtype is torch.float32
+    def compile_for_cpu(self) -> bool:
+        compilable = self.dtype is torch.float32
         if compilable:
             self.search = compile_for_cpu(self.network)
         return compilable

@@ -53,7 +53,7 @@ class SwinTrackTracker(Tracker):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        with self._inference():
+        with self.inference():
             self.biases = self.network.biases()
         hann = torch.hann_window(self.network.search_size // STRIDE, periodic=False, device=self.device)
         self.window = torch.outer(hann, hann).flatten()

@@ -97,10 +97,11 @@ class PairDataset(Dataset):
     def _track(self, rng: np.random.Generator, source: Source) -> Sequence[Instance]:
         """One object of the source that is large enough somewhere."""
         for _ in range(100):
-            if not source.tracks:
+            if source.tracks:
+                track = source.tracks[rng.integers(len(source.tracks))].instances
+            else:
                 path = source.unlabelled[rng.integers(len(source.unlabelled))]
-                return [_invent(rng, path, self.images[path])]
-            track = source.tracks[rng.integers(len(source.tracks))].instances
+                track = [_invent(rng, path, self.images[path])]
             if self._large(track[rng.integers(len(track))]):
                 return track
         raise ValueError(f"training data refused: no objects of {self.settings.smallest} pixels or more were found")

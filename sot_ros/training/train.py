@@ -27,7 +27,8 @@ from tqdm import tqdm
 from sot_ros.checkpoints import load_weights
 from sot_ros.evaluation.confidence import presence_area, probe
 from sot_ros.evaluation.sequences import Sequence, evaluate
-from sot_ros.trackers.models import MODELS, PRECISIONS, find_device
+from sot_ros.trackers.models import MODELS, find_device
+from sot_ros.trackers.precision import PRECISIONS
 from sot_ros.training.data import ImageStore, manifest
 from sot_ros.training.datasets import read_source, read_tracks
 from sot_ros.training.losses import Losses
@@ -62,6 +63,8 @@ def train(
     model = config["model"]
     if model not in RECIPES:
         raise ValueError(f"{config_file}: model '{model}' cannot be trained here: {', '.join(RECIPES)} can")
+    if config["precision"] not in ("fp32", "fp16", "bf16"):
+        raise ValueError(f"{config_file}: precision '{config['precision']}' refused: fp32, fp16 or bf16 is accepted")
     recipe = RECIPES[model]
     # Before the workers fork: they would wait for ever for threads of OpenCV's that only this process has.
     cv2.setNumThreads(0)
@@ -276,7 +279,7 @@ def validate(
     """AUC of the model's tracker with this network on each sequence, and their mean; and how well its confidence tells
     a target that is there from one that is not, as area under the ROC."""
     row = MODELS[model]
-    tracker = row.tracker(network, row.settings, device, torch.float32)
+    tracker = row.tracker(network, row.settings, device)
     if not sequences:
         return {}, float("nan")
     aucs = {s.name: evaluate(tracker, s).auc for s in sequences}
