@@ -265,6 +265,18 @@ def test_objects_that_are_too_small_are_never_drawn_and_none_at_all_is_an_error(
         none[0]
 
 
+def test_on_images_that_are_too_small_for_an_object_none_is_invented(tmp_path):
+    for name, side in (("small", 16), ("large", 200)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((side, side, 3), 99, np.uint8))
+    small, large = (Source([], [tmp_path / f"{name}.png"], 1.0) for name in ("small", "large"))
+    both = Source([], [*small.unlabelled, *large.unlabelled], 1.0)
+    pairs = PairDataset([both], ImageStore([both], 1), PLAIN, 9, seed=0)
+    drawn = {pairs._track(np.random.default_rng(i), both)[0].image for i in range(20)}
+    assert drawn == set(large.unlabelled)
+    with pytest.raises(ValueError, match="no objects of 12 pixels or more were found"):
+        PairDataset([small], ImageStore([small], 1), PLAIN, 9, seed=0)[0]
+
+
 def test_images_beyond_the_memory_are_read_when_they_are_drawn(data):
     source = read_source(data, CONFIG["data"][0])
     paths = sorted(set(source.images()))

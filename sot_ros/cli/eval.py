@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--nanotrack", type=Path, metavar="DIR", help="also run OpenCV's NanoTrack on these ONNX files")
+    parser.add_argument("--untrained", action="store_true", help="also run a tracker that nobody trained")
     parser.add_argument("--confidence", action="store_true", help="also say what the model's confidence is worth")
 
 
@@ -37,12 +38,15 @@ def run(args: argparse.Namespace) -> None:
     from sot_ros.evaluation.nanotrack import NanoTrack
     from sot_ros.evaluation.sequences import evaluate
     from sot_ros.trackers.models import DEFAULT_MODEL, create_tracker
+    from sot_ros.training.untrained import Untrained
 
     model = args.model or DEFAULT_MODEL
     settings = parse_settings(args.set)
     trackers = {model: create_tracker(model, args.weights, args.device, args.precision, **settings)}
     if args.nanotrack:
         trackers["nanotrack"] = NanoTrack(args.nanotrack)
+    if args.untrained:
+        trackers["untrained"] = Untrained()
     sequences = sequences_of(args)
     for name, tracker in trackers.items():
         results = [evaluate(tracker, s) for s in tqdm(sequences, desc=name, unit="sequence", leave=False)]
