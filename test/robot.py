@@ -20,7 +20,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Float32, Header
 from std_srvs.srv import SetBool, Trigger
 
@@ -34,6 +34,15 @@ PATIENCE_S = 60
 
 picture = functools.lru_cache(synthetic_clip.frame)
 """RGB frame t of the clip."""
+CALIBRATION = CameraInfo(
+    width=synthetic_clip.WIDTH,
+    height=synthetic_clip.HEIGHT,
+    distortion_model="plumb_bob",
+    d=[-0.2, 0.05, 0.001, -0.002, 0.0],
+    k=[350.0, 0.0, 190.0, 0.0, 352.0, 146.0, 0.0, 0.0, 1.0],
+    p=[300.0, 0.0, 190.0, 0.0, 0.0, 300.0, 146.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+)
+"""Of the camera that the robot carries, where a test needs one."""
 
 
 def truth(t: int) -> Box:

@@ -9,7 +9,7 @@ import pytest
 from geometry_msgs.msg import PointStamped, TransformStamped, Vector3Stamped
 from golden.synthetic_clip import HEIGHT, WIDTH
 from lifecycle_msgs.msg import Transition
-from robot import box_of, picture, stamp_of
+from robot import CALIBRATION, box_of, picture, stamp_of
 from sensor_msgs.msg import CameraInfo, Image
 
 from sot_ros.cameras import camera_from_info, pan_and_tilt
@@ -21,17 +21,9 @@ from sot_ros.node.position import fit_velocity, target_distance
 needs_message_filters = pytest.mark.skipif(
     find_spec("message_filters") is None, reason="position needs message_filters, which is not installed"
 )
-INFO = CameraInfo(
-    width=WIDTH,
-    height=HEIGHT,
-    distortion_model="plumb_bob",
-    d=[-0.2, 0.05, 0.001, -0.002, 0.0],
-    k=[350.0, 0.0, 190.0, 0.0, 352.0, 146.0, 0.0, 0.0, 1.0],
-    p=[300.0, 0.0, 190.0, 0.0, 0.0, 300.0, 146.0, 0.0, 0.0, 0.0, 1.0, 0.0],
-)
 
 
-def calibrate(robot, info: CameraInfo = INFO) -> None:
+def calibrate(robot, info: CameraInfo = CALIBRATION) -> None:
     """Give the tracker a calibration, and wait until it uses it."""
     directions = robot.listen(Vector3Stamped, "direction")
     robot.start()
@@ -51,7 +43,7 @@ def test_the_direction_is_the_ray_to_the_middle_of_the_box_with_the_header_of_th
     directions = seeing.listen(Vector3Stamped, "direction")
     errors = seeing.listen(Vector3Stamped, "angular_error")
     calibrate(seeing)
-    camera = camera_from_info(INFO)
+    camera = camera_from_info(CALIBRATION)
     for t in range(3, 8):
         answer = seeing.show(t)
         seeing.wait(lambda h=answer.header: errors and errors[-1].header == h, "angular error")
@@ -90,7 +82,7 @@ def test_without_a_target_nothing_is_said_of_its_direction(seeing):
 
 def test_a_calibration_of_images_of_another_size_is_refused_in_one_line(seeing):
     calibrate(seeing)
-    other = CameraInfo(width=640, height=480, k=INFO.k, d=INFO.d, distortion_model="plumb_bob")
+    other = CameraInfo(width=640, height=480, k=CALIBRATION.k, d=CALIBRATION.d, distortion_model="plumb_bob")
 
     def refused():
         seeing.say("camera_info", other)
@@ -151,7 +143,7 @@ def test_the_position_is_on_the_ray_at_the_depth_of_the_target(seeing, depth_com
     calibrate(seeing)
     positions = seeing.listen(PointStamped, "position")
     seeing.wait(lambda: seeing.node.count_publishers(seeing.topic("position")), "position")
-    camera, box = camera_from_info(INFO), box_of(seeing.answers[-1])
+    camera, box = camera_from_info(CALIBRATION), box_of(seeing.answers[-1])
     for t in range(3, 6):
         image = rgb_image(seeing.header(), picture(t))
         depth = depth_image(image.header, box, 2.0 + t)

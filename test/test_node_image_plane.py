@@ -11,8 +11,7 @@ import yaml
 from conftest import ROOT
 from geometry_msgs.msg import Point, PointStamped, TransformStamped
 from golden.synthetic_clip import HEIGHT, WIDTH
-from robot import box_of, picture, truth
-from sensor_msgs.msg import CameraInfo
+from robot import CALIBRATION, box_of, picture, truth
 from visualization_msgs.msg import Marker
 
 from sot_ros.geometry import iou
@@ -25,13 +24,6 @@ needs_tf2 = pytest.mark.skipif(
 )
 FAR = 100000.0
 """RViz's far clipping distance, by which it divides a depth before it rounds that to 24 bits."""
-INFO = CameraInfo(
-    width=WIDTH,
-    height=HEIGHT,
-    distortion_model="plumb_bob",
-    d=[-0.2, 0.05, 0.001, -0.002, 0.0],
-    k=[350.0, 0.0, 190.0, 0.0, 352.0, 146.0, 0.0, 0.0, 1.0],
-)
 
 
 class RViz:
@@ -138,7 +130,7 @@ def test_two_clicks_on_the_plane_are_two_corners_of_the_box(rviz, calibrated, ey
     if calibrated:
 
         def known():
-            rviz.robot.say("camera_info", INFO)
+            rviz.robot.say("camera_info", CALIBRATION)
             rviz.look(0)
             return abs(rviz.image.points[0].x + 190 / 350) < 1e-9
 
