@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="names from `sot models`; the default by default")
     parser.add_argument("--weights", help="a checkpoint, 'random', or an .onnx; by default shipped ones or random")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; CUDA where there is one by default")
-    parser.add_argument("--precisions", default="fp32", help="some of fp32,tf32,fp16,bf16")
+    parser.add_argument("--precisions", default="fp32", help="some of fp32,tf32,fp16,bf16,auto")
     parser.add_argument("--backends", default="torch", help="some of torch,onnxruntime")
     parser.add_argument("--compile", default="auto", help="auto, inductor or off: how much makes PyTorch faster")
     parser.add_argument("--sequence", type=Path, help="take images and box from img/ and groundtruth_rect.txt in there")
@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> None:
     against = parse_programs(args.against)
     images, box = frames(args.sequence)
     precisions = args.precisions.split(",")
-    # PyTorch measures the rates, and may have no such device.
-    device = None if args.backends == "onnxruntime" else args.device
+    device = "cuda" if args.device == "tensorrt" else args.device  # as PyTorch, which measures the rates, calls it
     print("| " + " | ".join([*COLUMNS, *(f"{name} ms, ours over it" for name in against)]) + " |")
     print("|---" * (len(COLUMNS) + len(against)) + "|", flush=True)
     rows = []
@@ -75,9 +74,9 @@ def run(args: argparse.Namespace) -> None:
             weights = args.weights or default_weights(model, backend)
             options = {"weights": weights, "device": args.device, "precision": precision, "backend": backend}
             options["compile"] = args.compile
-            # Beside each row, for a machine is not as fast at all times.
-            machine = alone(rates, device, precision)
             speed = alone(measure, model, images, box, args.seconds, against, **options, **settings)
+            # Beside each row, for a machine is not as fast at all times.
+            machine = alone(rates, device, speed.precision)
             rows.append(as_dict(speed, machine, machine.floor(operations, size)))
             print(line(rows[-1]), flush=True)
     if args.json:

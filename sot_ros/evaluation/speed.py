@@ -89,6 +89,7 @@ def measure(
              it reads, tracks a frame and writes a line with the milliseconds that it took. They take turns with us
     options  of `create_tracker`
     """
+    precision = options.get("precision", "fp32")
     tracker = create_tracker(model, **options)
     tracker.initialize(images[0], box)
     others = {name: Program(command) for name, command in against.items()}
@@ -117,7 +118,7 @@ def measure(
     return Speed(
         model,
         options.get("backend", "torch"),
-        tracker.precision,
+        tracker.precision if precision == "auto" else precision,
         tracker.compiled,
         options.get("device") or str(tracker.device),
         len(ours),

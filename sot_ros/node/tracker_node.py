@@ -167,11 +167,12 @@ class TrackerNode(LifecycleNode):
         self.get_logger().debug(f"{self._settings}, {self._thresholds}")
         return TransitionCallbackReturn.SUCCESS
 
-    def _where(self) -> str:
+    def _how(self) -> str:
+        """What runs the network."""
         if self.value("backend") != "torch":
-            return f"{self.value('backend')}, {self.value('device')}"
+            return ", ".join(self.value(name) for name in ("backend", "device", "precision"))
         threads = f" with {self._threads} thread(s)" if self.tracker.device.type == "cpu" else ""
-        return f"{self.tracker.device}{threads}"
+        return f"{self.tracker.device}{threads}, {self.tracker.precision}, {self.tracker.compiled}"
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
@@ -220,7 +221,7 @@ class TrackerNode(LifecycleNode):
             self.subscribe(UInt32, "stop_target", lambda message: worker.stop_target(message.data)),
         ]
         self.get_logger().info(
-            f"{self._model} on {self._where()}, {self.tracker.precision}, {self.tracker.compiled}: {image_topic} "
+            f"{self._model} on {self._how()}: {image_topic} "
             f"and {self.resolve_topic_name('init_box')} in, {self.resolve_topic_name('tracked_box')} out"
         )
 
