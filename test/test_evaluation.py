@@ -173,7 +173,9 @@ def test_sot_eval_runs_nanotrack_beside_the_model(tmp_path, capsys, monkeypatch)
 
 def test_sot_eval_runs_what_nobody_trained_beside_the_model(tmp_path, capsys):
     write_sequence(tmp_path / "clip", frames=12)
-    assert main(["eval", str(tmp_path), "--device", "cpu", "--untrained"]) == 0
+    picture = tmp_path / "plot.png"
+    assert main(["eval", str(tmp_path), "--device", "cpu", "--untrained", "--plot", str(picture)]) == 0
+    assert cv2.imread(str(picture)).std() > 10
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in lines][4] == "untrained"
     assert float(lines[-1][2]) > 0.6, "it follows a thing as plain as this one"

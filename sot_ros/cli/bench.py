@@ -128,15 +128,10 @@ def line(row: dict[str, Any]) -> str:
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Bars: the median time of each row, its parts, and its floor."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise ValueError("--plot needs matplotlib: pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from sot_ros.cli.plots import pyplot
 
     names = [f"{row['model']}, {row['backend']}, {row['precision']}" for row in rows]
-    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.35 * len(rows)), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(9, 1.2 + 0.35 * len(rows)), layout="constrained")
     left = [0.0] * len(rows)
     for part in ("crop", "network", "decode"):
         widths = [row["p50"] * row[part] for row in rows]

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--nanotrack", type=Path, metavar="DIR", help="also run OpenCV's NanoTrack on these ONNX files")
     parser.add_argument("--untrained", action="store_true", help="also run a tracker that nobody trained")
+    parser.add_argument("--plot", type=Path, help="write IoU over time of each sequence to this file; needs matplotlib")
     parser.add_argument("--confidence", action="store_true", help="also say what the model's confidence is worth")
 
 
@@ -48,9 +49,12 @@ def run(args: argparse.Namespace) -> None:
     if args.untrained:
         trackers["untrained"] = Untrained()
     sequences = sequences_of(args)
+    results = {}
     for name, tracker in trackers.items():
-        results = [evaluate(tracker, s) for s in tqdm(sequences, desc=name, unit="sequence", leave=False)]
-        print_table(results, heading=f"{name}\n" if len(trackers) > 1 else "")
+        results[name] = [evaluate(tracker, s) for s in tqdm(sequences, desc=name, unit="sequence", leave=False)]
+        print_table(results[name], heading=f"{name}\n" if len(trackers) > 1 else "")
+    if args.plot:
+        plot(results, args.plot)
     if args.confidence:
         print_confidence(list(tqdm(probe(trackers[model], sequences), desc="confidence", leave=False)))
 
@@ -62,6 +66,33 @@ def print_table(results: list[Result], heading: str = "") -> None:
     print(f"{heading}{'sequence':{width}}  frames    AUC  prec.20    fps")
     for row in [*rows, ("mean", sum(r[1] for r in rows), *(sum(r[i] for r in rows) / len(rows) for i in (2, 3, 4)))]:
         print(f"{row[0]:{width}}  {row[1]:6d}  {row[2]:.3f}  {row[3]:7.3f}  {row[4]:5.1f}")
+
+
+def plot(results: dict[str, list[Result]], path: Path) -> None:
+    """IoU over time, a field for each sequence and a line for each tracker; and the first one's confidence."""
+    import numpy as np
+
+    from sot_ros.cli.plots import pyplot
+    from sot_ros.evaluation.metrics import ious
+
+    (first, *_), columns = results.values(), 2
+    shape = -(-len(first) // columns), columns
+    figure, fields = pyplot().subplots(
+        *shape, figsize=(11, 0.7 + 1.4 * shape[0]), sharey=True, squeeze=False, layout="constrained"
+    )
+    for field in fields.flat[len(first) :]:
+        field.axis("off")
+    for i, field in zip(range(len(first)), fields.flat, strict=False):
+        for name, of_tracker in results.items():
+            overlap = ious(of_tracker[i].boxes, of_tracker[i].sequence.truth)
+            field.plot(np.where(np.isnan(of_tracker[i].sequence.truth[:, 0]), np.nan, overlap), label=name, linewidth=1)
+        field.plot(first[i].confidences, "k:", label=f"confidence of {next(iter(results))}", linewidth=0.8)
+        field.set_title(first[i].sequence.name, fontsize=9)
+        field.set_ylim(0, 1)
+    figure.supxlabel("frame")
+    figure.supylabel("IoU")
+    figure.legend(*fields.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(results) + 1)
+    figure.savefig(path)
 
 
 def print_confidence(probes: list[Probe]) -> None:
