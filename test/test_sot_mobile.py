@@ -54,7 +54,7 @@ def test_size_lr_0_keeps_the_size(tracker):
 
 
 def test_sizes_relative_to_the_templates_stay_where_no_change_is_seen():
-    tracker = sot_ros.create_tracker("sot_mobile_224", weights="random", device="cpu", size_lr=1.0)
+    tracker = sot_ros.create_tracker(weights="random", device="cpu", size_lr=1.0)
     last = tracker.network.box_head.conv5_size
     torch.nn.init.zeros_(last.weight)
     for change, bias in ((1.0, 0.0), (4**0.5, np.log(3))):  # sigmoid(log 3) = 3/4, half way from 1 to 4
@@ -75,7 +75,7 @@ def test_half_precision_finds_the_same_place(tracker):
 def test_a_template_kept_from_before_gives_what_joint_evaluation_gives():
     torch.manual_seed(0)
     network = sot_mobile().eval()
-    z, x = 255 * torch.rand(3, 3, 128, 128), 255 * torch.rand(3, 3, 256, 256)
+    z, x = 255 * torch.rand(3, 3, 128, 128), 255 * torch.rand(3, 3, 224, 224)
     extent = torch.tensor([[0.5, 0.5], [0.7, 0.3], [0.1, 1.2]])
     with torch.inference_mode():
         together = network(network.embed(z, extent), x)
@@ -87,7 +87,7 @@ def test_a_template_kept_from_before_gives_what_joint_evaluation_gives():
 
 def test_the_compiled_network_computes_what_the_network_does(tracker):
     tracker.initialize(clip.frame(0), clip.box(0))
-    x = 255 * torch.rand(1, 3, 256, 256)
+    x = 255 * torch.rand(1, 3, 224, 224)
     compiled = compile_for_cpu(tracker.network)
     with torch.inference_mode():
         template = Template(*tracker.template)

@@ -188,11 +188,11 @@ def test_pairs_show_the_target_where_they_say(data):
     pairs = PairDataset([source], ImageStore([source], 1), PLAIN, 40, seed=0)
     inside, outside = [], []
     for template, extent, search, box, present in (pairs[i] for i in range(len(pairs))):
-        assert template.shape == (3, 128, 128) and search.shape == (3, 256, 256) and present == 1
+        assert template.shape == (3, 128, 128) and search.shape == (3, 224, 224) and present == 1
         assert np.sqrt(extent.prod()) == pytest.approx(0.5, abs=0.1)
-        cx, cy, w, h = 256 * box
+        cx, cy, w, h = 224 * box
         edges = np.abs(cv2.Laplacian(search.mean(0), cv2.CV_64F, ksize=5))
-        mask = np.zeros((256, 256), bool)
+        mask = np.zeros((224, 224), bool)
         mask[max(0, int(cy - h / 2)) : int(cy + h / 2), max(0, int(cx - w / 2)) : int(cx + w / 2)] = True
         inside.append(edges[mask].mean())
         outside.append(edges[~mask].mean())
@@ -226,7 +226,7 @@ def test_nothing_is_left_to_see_of_a_covered_target(data):
     pairs = PairDataset([source], ImageStore([source], 1), replace(PLAIN, absent=1.0), 30, seed=0)
     assert all(pairs[i].present == 0 for i in range(5))
     for seed in range(20):
-        patch = np.zeros((256, 256, 3), np.uint8)
+        patch = np.zeros((224, 224, 3), np.uint8)
         patch[100:140, 90:150] = 255
         pairs._cover(np.random.default_rng(seed), patch, Box(90, 100, 60, 40))
         assert patch.max() == 0

@@ -22,8 +22,11 @@ STRIDE = 16
 TEMPLATE_SIZE = 128
 TEMPLATE_FACTOR = 2.0
 """Side of what the template shows, in square roots of the target's area."""
+SEARCH_SIZE = 224
+SEARCH_FACTOR = 3.5
+"""The same of the search region."""
 MAX_CHANGE = 4.0
-"""Largest factor by which a target is found wider or higher than its template, where sizes are relative to that."""
+"""Largest factor by which a target is found wider or higher than its template."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -74,25 +77,12 @@ def fold_batchnorm(network: nn.Module) -> None:
 class SotMobile(nn.Module):
     """Finds the target of a template in a search region of n x n cells.
 
-    search_size    side of the search region, in pixels
-    search_factor  side of what it shows, in square roots of the target's area
-    relative       sizes are found as changes of the template box's, not as shares of the search region: which part of
-                   an object is meant, only that box tells
+    Sizes are found as changes of the template box's: which part of an object is meant, only that box tells.
     """
 
-    def __init__(
-        self,
-        search_size: int = 256,
-        search_factor: float = 4.0,
-        relative: bool = False,
-        dim: int = 128,
-        depth: int = 2,
-        heads: int = 4,
-        head_channels: int = 48,
-    ):
+    def __init__(self, dim: int = 128, depth: int = 2, heads: int = 4, head_channels: int = 48):
         super().__init__()
-        self.search_size, self.search_factor, self.relative = search_size, search_factor, relative
-        cells, search_cells = (TEMPLATE_SIZE // STRIDE) ** 2, (search_size // STRIDE) ** 2
+        cells, search_cells = (TEMPLATE_SIZE // STRIDE) ** 2, (SEARCH_SIZE // STRIDE) ** 2
         self.trunk = MobileTrunk()
         self.project = nn.Linear(MobileTrunk.CHANNELS, dim)
         self.project_norm = nn.LayerNorm(dim)
@@ -118,7 +108,7 @@ class SotMobile(nn.Module):
         return Template(self._tokens(z), coverage(centered, z.shape[-1] // STRIDE), extent)
 
     def forward(self, template: Template, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Search regions (B, 3, 16 n, 16 n), RGB in 0..255 -> scores, sizes and offsets as of `CenterHead`."""
+        """Search regions (B, 3, 224, 224), RGB in 0..255 -> scores, sizes and offsets as of `CenterHead`."""
         return self.search(template, x)[:3]
 
     def search(self, template: Template, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -128,12 +118,10 @@ class SotMobile(nn.Module):
         search = x + self.correlation(_correlate(z, x, template.foreground)) + self.search_position
         z = z + self.template_position + fill * self.foreground[0] + (1 - fill) * self.foreground[1]
         tokens = self.norm(self.joint(torch.cat([z, search], dim=1))[:, z.shape[1] :])
-        n = self.search_size // STRIDE
-        score, size, offset = self.box_head(tokens.transpose(1, 2).unflatten(2, (n, n)))
-        if self.relative:
-            before = template.extent * TEMPLATE_FACTOR / self.search_factor
-            size = before[..., None, None] * MAX_CHANGE ** (2 * size - 1)
-        return score, size, offset, x
+        n = SEARCH_SIZE // STRIDE
+        score, change, offset = self.box_head(tokens.transpose(1, 2).unflatten(2, (n, n)))
+        unchanged = template.extent * TEMPLATE_FACTOR / SEARCH_FACTOR
+        return score, unchanged[..., None, None] * MAX_CHANGE ** (2 * change - 1), offset, x
 
     def _tokens(self, patch: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, H W / 256, D)."""
@@ -167,8 +155,3 @@ def _correlate(z: Tensor, x: Tensor, foreground: Tensor) -> Tensor:
 def sot_mobile() -> SotMobile:
     """The shipped default: 128 channels, two joint layers."""
     return SotMobile()
-
-
-def sot_mobile_224() -> SotMobile:
-    """A smaller search region, which is faster, and sizes relative to the template's."""
-    return SotMobile(search_size=224, search_factor=3.5, relative=True)

@@ -14,7 +14,7 @@ from torch import nn
 from sot_ros.checkpoints import MisfitError, load_weights, misfit, read_state_dict, rename
 from sot_ros.networks import ostrack, simtrack, stark, stark_lightning, swintrack
 from sot_ros.networks.siamfc import SIAMTRACKERS_NAMES, siamfc
-from sot_ros.networks.sot_mobile import sot_mobile, sot_mobile_224
+from sot_ros.networks.sot_mobile import sot_mobile
 from sot_ros.trackers.acceleration import COMPILE, accelerate
 from sot_ros.trackers.base import Tracker
 from sot_ros.trackers.examples import example_inputs
@@ -86,14 +86,8 @@ MODELS: dict[str, Model] = {
         SotMobileSettings(),
         published="",
         # Chosen on tracks held out of its training, as docs/robots.md tells.
-        occluded_below=0.6,
-        tracking_above=0.7,
-    ),
-    "sot_mobile_224": Model(
-        SotMobileTracker,
-        sot_mobile_224,
-        SotMobileSettings(search_factor=3.5),
-        published=OWN_FILES.format("sot_mobile_224"),
+        occluded_below=0.55,
+        tracking_above=0.65,
     ),
     "siamfc": Model(
         SiamFCTracker,

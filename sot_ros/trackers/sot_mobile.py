@@ -13,18 +13,29 @@ from torch import Tensor, nn
 from sot_ros.crops import stark_crop, stark_uncrop
 from sot_ros.geometry import Box, clip
 from sot_ros.networks.heads import decode_center, hann_window
-from sot_ros.networks.sot_mobile import STRIDE, TEMPLATE_FACTOR, TEMPLATE_SIZE, SotMobile, Template, appearance
+from sot_ros.networks.sot_mobile import (
+    SEARCH_FACTOR,
+    SEARCH_SIZE,
+    STRIDE,
+    TEMPLATE_FACTOR,
+    TEMPLATE_SIZE,
+    SotMobile,
+    Template,
+    appearance,
+)
 from sot_ros.trackers.base import Estimate, Search, Tracker
 from sot_ros.trackers.settings import setting
 
 
 @dataclass(frozen=True)
 class SotMobileSettings:
-    search_factor: float = setting(4.0, "side of the search region, in square roots of the target's area", 2.0, 8.0)
+    search_factor: float = setting(
+        SEARCH_FACTOR, "side of the search region, in square roots of the target's area", 2.0, 8.0
+    )
     window_influence: float = setting(
         1.0, "cosine window on the scores: 0 is none, 1 is all of OSTrack's", 0.0, 1.0, computes=True
     )
-    size_lr: float = setting(0.35, "share of a change of size taken over in one frame", 0.0, 1.0)
+    size_lr: float = setting(0.7, "share of a change of size taken over in one frame", 0.0, 1.0)
 
 
 class SotMobileTracker(Tracker):
@@ -32,7 +43,7 @@ class SotMobileTracker(Tracker):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.window = hann_window(self.network.search_size // STRIDE).to(self.device)
+        self.window = hann_window(SEARCH_SIZE // STRIDE).to(self.device)
         self.search = self.network.search
 
     def compile_for_cpu(self) -> bool:
@@ -48,11 +59,10 @@ class SotMobileTracker(Tracker):
         self.appearance = seen[0].cpu().numpy()
 
     def locate(self, image: np.ndarray) -> Search:
-        size = self.network.search_size
-        patch, scale = stark_crop(image, self.box, self.settings.search_factor, size)
+        patch, scale = stark_crop(image, self.box, self.settings.search_factor, SEARCH_SIZE)
         box, score, seen = yield *self.template, patch[None]
         self.appearance = seen.numpy()
-        found, lr = stark_uncrop(*box.tolist(), self.box, size, scale), self.settings.size_lr
+        found, lr = stark_uncrop(*box.tolist(), self.box, SEARCH_SIZE, scale), self.settings.size_lr
         w, h = (old ** (1 - lr) * new**lr for old, new in zip(self.box[2:], found[2:], strict=True))
         self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
         return Estimate(self.box, score.item())
@@ -82,7 +92,7 @@ def compile_for_cpu(network: SotMobile) -> Callable[[Template, Tensor], tuple[Te
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         template = network.embed(torch.zeros(1, 3, TEMPLATE_SIZE, TEMPLATE_SIZE), torch.full((1, 2), 0.5))
-        example = (*template, torch.zeros(1, 3, network.search_size, network.search_size))
+        example = (*template, torch.zeros(1, 3, SEARCH_SIZE, SEARCH_SIZE))
         traced = torch.jit.trace(_Search(network).eval(), example, check_trace=False)
         compiled = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
     with torch.inference_mode():

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from sot_ros.networks.ostrack import OSTrack, ostrack_tiny
 from sot_ros.networks.siamfc import SiamFC, siamfc
-from sot_ros.networks.sot_mobile import TEMPLATE_FACTOR, TEMPLATE_SIZE, SotMobile, sot_mobile, sot_mobile_224
+from sot_ros.networks.sot_mobile import (
+    SEARCH_FACTOR,
+    SEARCH_SIZE,
+    TEMPLATE_FACTOR,
+    TEMPLATE_SIZE,
+    SotMobile,
+    sot_mobile,
+)
 from sot_ros.trackers.base import IMAGENET_MEAN, IMAGENET_STD
 from sot_ros.trackers.siamfc import CONTEXT
 from sot_ros.training.losses import Losses, response_loss, tracking_loss
@@ -65,14 +72,12 @@ def _no_trunk(network: nn.Module) -> list[nn.Module]:
     return []
 
 
-MOBILE_PAIRS = PairSettings(TEMPLATE_SIZE, TEMPLATE_FACTOR, 256, 4.0)
-MOBILE_224_PAIRS = PairSettings(TEMPLATE_SIZE, TEMPLATE_FACTOR, 224, 3.5)
+MOBILE_PAIRS = PairSettings(TEMPLATE_SIZE, TEMPLATE_FACTOR, SEARCH_SIZE, SEARCH_FACTOR)
 SIAMFC_PAIRS = PairSettings(127, 1.0, 255, 255 / 127, context=CONTEXT)
 OSTRACK_PAIRS = PairSettings(128, 2.0, 256, 4.0)
 
 RECIPES: dict[str, Recipe] = {
     "sot_mobile": Recipe(sot_mobile, _imagenet, _mobile_trunk, MOBILE_PAIRS, mobile_loss),
-    "sot_mobile_224": Recipe(sot_mobile_224, _imagenet, _mobile_trunk, MOBILE_224_PAIRS, mobile_loss),
     "siamfc_sot": Recipe(siamfc, _nothing, _no_trunk, SIAMFC_PAIRS, siamfc_loss),
     "ostrack_tiny": Recipe(ostrack_tiny, _nothing, _no_trunk, OSTRACK_PAIRS, ostrack_loss),
 }
