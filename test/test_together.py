@@ -83,7 +83,7 @@ def test_all_that_is_cut_out_is_one_upload(tracker, monkeypatch):
 
     monkeypatch.setattr(torch, "as_tensor", upload)
     track_together(trackers, clip.frame(1))
-    assert uploads == [(3, 256, 256, 3)]
+    assert uploads == [(3, 224, 224, 3)]
 
 
 def test_targets_come_and_go_without_touching_the_others(tracker):

@@ -226,7 +226,7 @@ def test_nothing_is_left_to_see_of_a_covered_target(data):
     pairs = PairDataset([source], ImageStore([source], 1), replace(PLAIN, absent=1.0), 30, seed=0)
     assert all(pairs[i].present == 0 for i in range(5))
     for seed in range(20):
-        patch = np.zeros((224, 224, 3), np.uint8)
+        patch = np.zeros((256, 256, 3), np.uint8)
         patch[100:140, 90:150] = 255
         pairs._cover(np.random.default_rng(seed), patch, Box(90, 100, 60, 40))
         assert patch.max() == 0
