@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import rclpy
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
@@ -12,6 +13,8 @@ from sot_ros.node.messages import one_line
 
 BROKEN = 2
 """Exit code of a process that cannot track any more, but a new one can: any other than 0 and 1."""
+SWITCH_S = 0.0005
+"""After so long, a Python thread that computes lets another have its turn. Left at 0.005, answers wait for as much."""
 
 
 def main() -> int:
@@ -19,6 +22,7 @@ def main() -> int:
 
     Where CUDA breaks, the process ends at once with BROKEN.
     """
+    sys.setswitchinterval(SWITCH_S)
     try:
         rclpy.init()
     except Exception as error:
