@@ -34,18 +34,19 @@ def accelerate(tracker: Tracker, way: str = "auto") -> str:
     if way == "off":
         return "not compiled"
     compute, begin, failed = type(tracker).compute, time.monotonic(), ""
-    ways = {"CUDA graphs": lambda: CudaGraphs(compute)} if tracker.device.type == "cuda" else {}
-    if way == "inductor":
-        compiled = {"Inductor": lambda: inductor(compute)}
-        if ways:
-            compiled = {"Inductor and CUDA graphs": lambda: CudaGraphs(inductor(compute))}
-        ways = compiled | ways
+    cuda, ways = tracker.device.type == "cuda", {}
+    if way == "inductor" and cuda:
+        ways["Inductor and CUDA graphs"] = lambda: CudaGraphs(inductor(compute))
+    elif way == "inductor":
+        ways["Inductor"] = lambda: inductor(compute)
+    if cuda:
+        ways["CUDA graphs"] = lambda: CudaGraphs(compute)
     for name, make in ways.items():
         reason = _try(tracker, make)
         if not reason:
             return f"{name}, ready after {time.monotonic() - begin:.1f} s{failed}"
         failed += f"; no {name}: {reason}"
-    known = tracker.device.type == "cpu" and tracker.compile_for_cpu()
+    known = not cuda and tracker.compile_for_cpu()
     done = f"compiled for CPUs, ready after {time.monotonic() - begin:.1f} s" if known else "not compiled"
     return done + failed
 
