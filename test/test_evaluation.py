@@ -8,7 +8,7 @@ from golden import synthetic_clip as clip
 from sot_ros.cli import main
 from sot_ros.evaluation.confidence import probe
 from sot_ros.evaluation.metrics import calibration, center_errors, ious, precision, roc_area, success_auc
-from sot_ros.evaluation.sequences import Sequence, evaluate, find_sequences, read_sequence
+from sot_ros.evaluation.sequences import Sequence, disturbed_starts, evaluate, find_sequences, read_sequence
 from sot_ros.geometry import Box, iou
 from sot_ros.trackers.base import Estimate
 
@@ -91,6 +91,35 @@ def test_one_pass_of_a_perfect_and_of_a_shifted_tracker(tmp_path, shift, auc):
     result = evaluate(Oracle(sequence.truth, shift), sequence)
     assert result.auc == pytest.approx(auc)
     assert len(result.boxes) == len(result.confidences) == len(result.seconds) + 1 == 4
+
+
+def test_disturbed_starts_are_otbs_twelve():
+    x, y, w, h = truth = np.array([10.0, 20, 30, 40])
+    starts = disturbed_starts(truth)
+    assert len(starts) == 12
+    shifts = {tuple(np.round((s[:2] - truth[:2]) / (w, h), 6)) for s in starts if np.allclose(s[2:], (w, h))}
+    assert shifts == {(dx, dy) for dx in (-0.1, 0, 0.1) for dy in (-0.1, 0, 0.1)} - {(0, 0)}
+    scaled = [s for s in starts if not np.allclose(s[2:], (w, h))]
+    assert [s[2] / w for s in scaled] == pytest.approx([0.8, 0.9, 1.1, 1.2]) == [s[3] / h for s in scaled]
+    assert all(s[:2] + s[2:] / 2 == pytest.approx([x + w / 2, y + h / 2]) for s in scaled)
+
+
+def test_a_disturbed_start_is_what_the_tracker_is_given_and_the_truth_what_it_is_judged_by(tmp_path):
+    sequence = read_sequence(write_sequence(tmp_path, boxes=[(10, 10, 40, 30)] * 4))
+    oracle, given = Oracle(sequence.truth, 0.0), []
+    oracle.initialize = lambda image, box: given.append(box)
+    start = disturbed_starts(sequence.truth[0])[0]
+    assert evaluate(oracle, sequence, start).auc == pytest.approx(20 / 21)
+    assert given == [pytest.approx(start)]
+
+
+def test_sot_eval_says_what_disturbed_starts_cost(tmp_path, capsys):
+    write_sequence(tmp_path / "one", frames=2)
+    command = ["eval", str(tmp_path), "--model", "sot_mobile", "--weights", "random", "--device", "cpu", "--sre"]
+    assert main(command) == 0
+    head, row, mean = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert head == ["sequence", "frames", "AUC", "prec.20", "fps", "SRE", "least"]
+    assert float(row[6]) <= float(row[5]) <= 1 and row[5:] == mean[5:]
 
 
 def test_sot_eval_prints_a_row_for_each_sequence_and_the_mean(tmp_path, capsys):

@@ -20,10 +20,10 @@ from sot_ros.cli import main
 from sot_ros.evaluation.sequences import read_image
 from sot_ros.geometry import Box
 from sot_ros.networks.sot_mobile import sot_mobile
-from sot_ros.training.data import ImageStore, Instance, Source, Track, corners
+from sot_ros.training.data import ImageStore, Instance, Source, Track, corners, enclosing_box
 from sot_ros.training.datasets import read_source
 from sot_ros.training.losses import focal_loss, heatmap, response_loss, tracking_loss
-from sot_ros.training.pairs import PairDataset
+from sot_ros.training.pairs import PairDataset, _bend
 from sot_ros.training.recipes import MOBILE_PAIRS, RECIPES
 from sot_ros.training.train import Processes, _batches, write_weights
 from sot_ros.training.trunk import find_trunk_weights, imagenet_trunk
@@ -172,14 +172,16 @@ def test_values_of_the_file_can_be_changed_by_name(data, start, tmp_path, capsys
 
 @pytest.mark.parametrize("model", [m for m in RECIPES if m != "sot_mobile"])
 def test_other_models_come_from_the_same_trainer(model, data, tmp_path):
+    write_weights(RECIPES[model].network(), tmp_path / "random.safetensors")
     changes = {"model": model, "trained_blocks": 0, "data": CONFIG["data"][1:]}
-    sot_train(data, None, tmp_path / model, **changes)
+    sot_train(data, tmp_path / "random.safetensors", tmp_path / model, **changes)
     tracker = sot_ros.create_tracker(model, weights=tmp_path / model / f"{model}.safetensors", device="cpu")
     tracker.initialize(clip.frame(0), clip.box(0))
     assert 0 <= tracker.track(clip.frame(1)).confidence <= 1
 
 
-PLAIN = replace(MOBILE_PAIRS, absent=0, swap_still=0, swap_track=0, distractors=0, fill=0, part=0, margin=0)
+CHANCES = ("absent", "swap_still", "swap_track", "distractors", "bend", "turn", "fill", "part", "margin")
+PLAIN = replace(MOBILE_PAIRS, **dict.fromkeys(CHANCES, 0))
 
 
 def test_pairs_show_the_target_where_they_say(data):
@@ -203,8 +205,8 @@ def test_pairs_show_the_target_where_they_say(data):
 def test_templates_in_pairs_are_cut_as_the_tracker_cuts_them(model, data):
     first = read_source(data, CONFIG["data"][0]).tracks[0].instances[0]
     source = Source([Track("first", [first])], [], 1.0)
-    chances = {name: 0 for name in ("absent", "swap_still", "distractors", "fill", "part", "margin")}
-    pairs = PairDataset([source], ImageStore([source], 1), replace(RECIPES[model].pairs, **chances), 10, seed=0)
+    settings = replace(RECIPES[model].pairs, **dict.fromkeys(CHANCES, 0))
+    pairs = PairDataset([source], ImageStore([source], 1), settings, 10, seed=0)
     tracker = sot_ros.create_tracker(model, weights="random", device="cpu")
     cut = []
     embed = tracker.network.embed
@@ -230,6 +232,20 @@ def test_nothing_is_left_to_see_of_a_covered_target(data):
         patch[100:140, 90:150] = 255
         pairs._cover(np.random.default_rng(seed), patch, Box(90, 100, 60, 40))
         assert patch.max() == 0
+
+
+def test_a_bent_target_is_where_its_box_says_and_less_long():
+    patch, bar = np.zeros((200, 200, 3), np.uint8), corners(90, 40, 20, 120)
+    cv2.fillPoly(patch, [bar.astype(np.int32)], (255, 255, 255))
+    for angle in (-1.0, -0.4, 0.4, 1.0):
+        bent, outline = _bend(patch, [bar], angle)
+        rows, columns = np.nonzero(bent[..., 0] > 127)
+        box = enclosing_box(outline)
+        assert box == pytest.approx((columns.min(), rows.min(), np.ptp(columns), np.ptp(rows)), abs=2)
+        assert box.h < 119 and box.w > 25
+        assert (box.center[0] < 100) == (angle > 0)
+    beyond = corners(90, -20, 20, 120)
+    assert _bend(patch, [beyond], 1.0)[1][0] is beyond
 
 
 def test_a_part_has_a_shape_of_its_own_and_a_whole_the_objects(data):
@@ -326,9 +342,24 @@ def test_a_response_at_the_target_costs_less_than_one_beside_it_or_for_an_absent
     response[0, 0, 8, 11] = 8.0
     right = response_loss(response, box, torch.ones(1), 255)
     beside = response_loss(response.roll(-6, 3), box, torch.ones(1), 255)
-    absent = response_loss(response, box, torch.zeros(1), 255)
-    assert right.total < 0.5 < beside.total and right.total < absent.total
+    claimed = response_loss(response, box, torch.zeros(1), 255)
+    silent = response_loss(torch.full((1, 1, 17, 17), -4.0), box, torch.zeros(1), 255)
+    assert right.total < 0.5 < beside.total and silent.total < claimed.total
     assert float(right.hit) == 1 and float(right.iou) > 0.7 and float(beside.hit) == 0
+
+
+def test_a_template_that_answers_to_the_search_regions_of_others_costs_more():
+    box, own = torch.full((2, 4), 0.5), torch.full((2, 2, 17, 17), -4.0)
+    own[[0, 1], [0, 1], 6:11, 6:11] = 4.0
+    all_alike = own.clone()
+    all_alike[:, :, 6:11, 6:11] = 4.0
+    told, untold = (response_loss(r, box, torch.ones(2), 255).total for r in (own, all_alike))
+    assert told + 0.5 < untold
+
+
+def test_a_target_beyond_the_response_map_asks_nothing_of_the_places_in_it():
+    box, response = torch.tensor([[0.95, 0.5, 0.2, 0.2]]), torch.full((1, 1, 17, 17), -9.0)
+    assert response_loss(response, box, torch.ones(1), 255).total < 0.01
 
 
 def test_focal_loss_forgives_scores_near_the_peak():

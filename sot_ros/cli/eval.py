@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--nanotrack", type=Path, metavar="DIR", help="also run OpenCV's NanoTrack on these ONNX files")
     parser.add_argument("--untrained", action="store_true", help="also run a tracker that nobody trained")
+    parser.add_argument("--sre", action="store_true", help="also start from twelve first boxes that are a little wrong")
     parser.add_argument("--plot", type=Path, help="write IoU over time of each sequence to this file; needs matplotlib")
     parser.add_argument("--confidence", action="store_true", help="also say what the model's confidence is worth")
 
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
 
     from sot_ros.evaluation.confidence import probe
     from sot_ros.evaluation.nanotrack import NanoTrack
-    from sot_ros.evaluation.sequences import evaluate
+    from sot_ros.evaluation.sequences import disturbed_starts, evaluate
     from sot_ros.trackers.models import DEFAULT_MODEL, create_tracker
     from sot_ros.training.untrained import Untrained
 
@@ -51,21 +52,31 @@ def run(args: argparse.Namespace) -> None:
     sequences = sequences_of(args)
     results = {}
     for name, tracker in trackers.items():
-        results[name] = [evaluate(tracker, s) for s in tqdm(sequences, desc=name, unit="sequence", leave=False)]
-        print_table(results[name], heading=f"{name}\n" if len(trackers) > 1 else "")
+        results[name], disturbed = [], []
+        for s in tqdm(sequences, desc=name, unit="sequence", leave=False):
+            results[name].append(evaluate(tracker, s))
+            if args.sre:
+                disturbed.append([evaluate(tracker, s, start).auc for start in disturbed_starts(s.truth[0])])
+        print_table(results[name], disturbed, heading=f"{name}\n" if len(trackers) > 1 else "")
     if args.plot:
         plot(results, args.plot)
     if args.confidence:
         print_confidence(list(tqdm(probe(trackers[model], sequences), desc="confidence", leave=False)))
 
 
-def print_table(results: list[Result], heading: str = "") -> None:
-    """A row for each sequence and the mean."""
-    rows = [(r.sequence.name, len(r.boxes), r.auc, r.precision, r.fps) for r in results]
-    width = max(len("sequence"), *(len(row[0]) for row in rows))
-    print(f"{heading}{'sequence':{width}}  frames    AUC  prec.20    fps")
-    for row in [*rows, ("mean", sum(r[1] for r in rows), *(sum(r[i] for r in rows) / len(rows) for i in (2, 3, 4)))]:
-        print(f"{row[0]:{width}}  {row[1]:6d}  {row[2]:.3f}  {row[3]:7.3f}  {row[4]:5.1f}")
+def print_table(results: list[Result], disturbed: list[list[float]], heading: str = "") -> None:
+    """A row for each sequence and the mean; and the mean and least of the AUCs from disturbed starts, if there are."""
+    columns = {"AUC": ".3f", "prec.20": ".3f", "fps": ".1f"} | ({"SRE": ".3f", "least": ".3f"} if disturbed else {})
+    rows = [[r.auc, r.precision, r.fps] for r in results]
+    for row, aucs in zip(rows, disturbed, strict=False):
+        row += [sum(aucs) / len(aucs), min(aucs)]
+    rows.append([sum(column) / len(rows) for column in zip(*rows, strict=True)])
+    names, frames = [r.sequence.name for r in results] + ["mean"], [len(r.boxes) for r in results]
+    width = max(len("sequence"), *map(len, names))
+    print(f"{heading}{'sequence':{width}}  frames" + "".join(f"  {name:>7}" for name in columns))
+    for name, count, row in zip(names, [*frames, sum(frames)], rows, strict=True):
+        cells = "".join(f"  {value:7{form}}" for value, form in zip(row, columns.values(), strict=True))
+        print(f"{name:{width}}  {count:6d}{cells}")
 
 
 def plot(results: dict[str, list[Result]], path: Path) -> None:

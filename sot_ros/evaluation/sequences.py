@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -85,13 +86,27 @@ def read_image(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def evaluate(tracker: Tracker, sequence: Sequence) -> Result:
-    """One pass: initialised on the first frame, whose true box counts as its result, and never again."""
+def disturbed_starts(box: np.ndarray) -> list[np.ndarray]:
+    """The first boxes of OTB's spatial robustness evaluation (SRE; Wu, Lim, Yang, 2015) for a true one, x, y, w, h.
+
+    Four are moved to a side and four to a corner, by a tenth of the target's size; four are 0.8 to 1.2 times as large.
+    """
+    moved = [(0.1 * dx, 0.1 * dy, 1.0) for dx, dy in product((-1, 0, 1), repeat=2) if (dx, dy) != (0, 0)]
+    x, y, w, h = box
+    return [
+        np.array([x + w * (dx + (1 - scale) / 2), y + h * (dy + (1 - scale) / 2), w * scale, h * scale])
+        for dx, dy, scale in [*moved, *((0, 0, scale) for scale in (0.8, 0.9, 1.1, 1.2))]
+    ]
+
+
+def evaluate(tracker: Tracker, sequence: Sequence, start: np.ndarray | None = None) -> Result:
+    """One pass: initialised on the first frame, by the true box or by `start`, and never again. There, the true box
+    counts as the result."""
     boxes, confidences, seconds = [sequence.truth[0]], [1.0], []
     for i, path in enumerate(sequence.frames):
         image = read_image(path)
         if i == 0:
-            tracker.initialize(image, sequence.truth[0])
+            tracker.initialize(image, sequence.truth[0] if start is None else start)
             continue
         start = time.perf_counter()
         box, confidence = tracker.track(image)

@@ -17,6 +17,7 @@ from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
 from sot_ros.networks.heads import CenterHead, CornerHead
+from sot_ros.networks.mobilenet import MobilePatchEmbed
 
 PATCH = 16
 """Side of the square of input pixels that becomes one token."""
@@ -37,9 +38,17 @@ class Elimination(NamedTuple):
 class OneStreamViT(nn.Module):
     """ViT-B/16 without class token. Template of z x z tokens (Nz = z^2), search region of n x n (Nx = n^2), D = 768."""
 
-    def __init__(self, template_size: int, search_size: int, dim: int = 768, depth: int = 12, heads: int = 12):
+    def __init__(
+        self,
+        template_size: int,
+        search_size: int,
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        patch_embed: nn.Module | None = None,
+    ):
         super().__init__()
-        self.patch_embed = PatchEmbed(img_size=None, patch_size=PATCH, embed_dim=dim)
+        self.patch_embed = patch_embed or PatchEmbed(img_size=None, patch_size=PATCH, embed_dim=dim)
         self.pos_embed_z = nn.Parameter(0.02 * torch.randn(1, (template_size // PATCH) ** 2, dim))
         self.pos_embed_x = nn.Parameter(0.02 * torch.randn(1, (search_size // PATCH) ** 2, dim))
         norm = partial(nn.LayerNorm, eps=1e-6)
@@ -142,10 +151,11 @@ class OSTrack(nn.Module):
         depth: int = 12,
         heads: int = 12,
         head_channels: int = 256,
+        patch_embed: nn.Module | None = None,
     ):
         super().__init__()
         self.template_size, self.search_size = template_size, search_size
-        self.backbone = OneStreamViT(template_size, search_size, dim, depth, heads)
+        self.backbone = OneStreamViT(template_size, search_size, dim, depth, heads, patch_embed)
         self.box_head = {"CENTER": CenterHead, "CORNER": CornerHead}[head](dim, head_channels)
 
     def embed(self, z: Tensor) -> Tensor:
@@ -173,8 +183,9 @@ def ostrack_384(head: str = "CENTER") -> OSTrack:
 
 
 def ostrack_tiny(head: str = "CENTER") -> OSTrack:
-    """A ViT of four layers and 192 channels, small enough to be trained here and run on a CPU. Upstream has none."""
-    return OSTrack(template_size=128, search_size=256, head=head, dim=192, depth=4, heads=3, head_channels=64)
+    """Four layers of 192 channels on a MobileNetV2's features instead of pixels, which little data and a CPU can train.
+    Upstream has none."""
+    return OSTrack(128, 256, head, dim=192, depth=4, heads=3, head_channels=64, patch_embed=MobilePatchEmbed(192))
 
 
 UNUSED = ("backbone.cls_token", "backbone.pos_embed")

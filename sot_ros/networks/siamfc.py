@@ -59,6 +59,10 @@ class SiamFC(nn.Module):
         responses = F.conv2d(features, template, groups=batch) * self.RESPONSE_SCALE
         return responses.transpose(0, 1).flatten(0, 1)[:, None]
 
+    def compare(self, templates: Tensor, x: Tensor) -> Tensor:
+        """Template features (J, 256, 6, 6), search regions (I, 3, H, W) -> responses (I, J, h, w) of all to all."""
+        return F.conv2d(self.backbone(x), templates) * self.RESPONSE_SCALE
+
 
 def siamfc() -> SiamFC:
     """SiamFC with the grouped AlexNet (AlexNetV1) of the published checkpoints."""

@@ -1,22 +1,17 @@
-"""The network of the default model: a MobileNetV2 trunk, correlation with the template, two joint attention layers.
-
-Trunk: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018, in timm's layers and names.
-"""
+"""The network of the default model: a MobileNetV2 trunk, correlation with the template, two joint attention layers."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-import timm
 import torch
 import torch.nn.functional as F
-from timm.layers import BatchNormAct2d
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sot_ros.networks.heads import CenterHead
+from sot_ros.networks.mobilenet import MobileTrunk
 
 STRIDE = 16
 TEMPLATE_SIZE = 128
@@ -27,7 +22,6 @@ SEARCH_FACTOR = 3.5
 """The same of the search region."""
 MAX_CHANGE = 4.0
 """Largest factor by which a target is found wider or higher than its template."""
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Template(NamedTuple):
@@ -37,41 +31,6 @@ class Template(NamedTuple):
     tokens: Tensor
     foreground: Tensor
     extent: Tensor
-
-
-class MobileTrunk(nn.Module):
-    """(B, 3, H, W) RGB in 0..255 -> (B, 224, H/16, W/16): stride 16, and stride 8 folded into channels.
-
-    Made from timm's `mobilenetv2_100`, random or trained, with BatchNorm folded into the convolutions.
-    """
-
-    CHANNELS = 96 + 4 * 32
-
-    def __init__(self, mobilenet: nn.Module | None = None):
-        super().__init__()
-        mobilenet = (mobilenet or timm.create_model("mobilenetv2_100")).eval()
-        self.conv_stem, self.bn1, self.blocks = mobilenet.conv_stem, mobilenet.bn1, mobilenet.blocks[:5]
-        fold_batchnorm(self)
-        self.to(memory_format=torch.channels_last)  # a third faster on CPUs
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        stride8 = self.blocks[:3](self.bn1(self.conv_stem(x)))
-        stride16 = self.blocks[3:](stride8)
-        return torch.cat([stride16, F.pixel_unshuffle(stride8, 2)], dim=1)
-
-
-def fold_batchnorm(network: nn.Module) -> None:
-    """Make each convolution and the BatchNormAct2d of timm after it one convolution and the activation, in place."""
-    children = list(network.named_children())
-    for (name, layer), (next_name, following) in zip(children, children[1:], strict=False):
-        if isinstance(layer, nn.Conv2d) and isinstance(following, BatchNormAct2d):
-            setattr(network, name, fuse_conv_bn_eval(layer, following))
-            setattr(network, next_name, following.act)
-    for _, child in children:
-        fold_batchnorm(child)
 
 
 class SotMobile(nn.Module):

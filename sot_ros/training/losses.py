@@ -52,24 +52,31 @@ def tracking_loss(maps: tuple[Tensor, Tensor, Tensor], box: Tensor, present: Ten
     return Losses(SCORE_WEIGHT * score_loss + box_loss, score_loss, box_loss, iou, hit)
 
 
-def response_loss(response: Tensor, box: Tensor, present: Tensor, side: int) -> Losses:
-    """SiamFC's loss (Bertinetto et al., 2016): each place of a response map (B, 1, n, n) is the target's or is not.
+def response_loss(responses: Tensor, box: Tensor, present: Tensor, side: int) -> Losses:
+    """SiamFC's loss (Bertinetto et al., 2016): each place of a response map is the target's or is not; and a second one
+    (InfoNCE), by which a template has to find its target's places among those of all search regions of the batch.
 
-    Boxes (B, 4) and presence (B,) are as in `tracking_loss`, `side` the search region's in pixels. Both kinds of
-    places weigh as much. A response tells no size, so IoU is that of the true size at the response's peak.
+    responses (B, B, n, n): of search region i to template j. Boxes (B, 4) and presence (B,) are as in `tracking_loss`,
+    `side` the search region's in pixels. In the first loss both kinds of places weigh as much. A response tells no
+    size, so IoU is that of the true size at the response's peak.
     """
-    n = response.shape[-1]
+    own = responses.float().diagonal().permute(2, 0, 1)
+    n = own.shape[-1]
     places = (torch.arange(n, device=box.device) - (n - 1) / 2) * RESPONSE_STRIDE / side + 0.5
     far = (places - box[:, 0, None])[:, None] ** 2 + (places - box[:, 1, None])[:, :, None] ** 2
     target = (far <= (RADIUS / side) ** 2) * present[:, None, None]
-    each = F.binary_cross_entropy_with_logits(response[:, 0].float(), target, reduction="none")
+    each = F.binary_cross_entropy_with_logits(own, target, reduction="none")
     weight = sum(kind / (2 * kind.sum((1, 2), keepdim=True).clamp(min=1)) for kind in (target, 1 - target))
-    loss = (each * weight).sum((1, 2)).mean()
+    balanced = (each * weight).sum((1, 2)).mean()
+    everywhere = responses.float().transpose(0, 1).flatten(1).logsumexp(1)
+    at_target = own.masked_fill(target == 0, -1e4).flatten(1).logsumexp(1)
+    reachable = target.amax((1, 2))  # 0 for targets that are absent, or so far out that no place is theirs
+    among = ((everywhere - at_target) * reachable).sum() / reachable.sum().clamp(min=1)
     with torch.no_grad():
-        peak = response.flatten(1).argmax(1)
+        peak = own.flatten(1).argmax(1)
         best = torch.cat([places[peak % n, None], places[peak // n, None], box[:, 2:]], dim=1)
         iou, hit = _overlap(best, box, present)
-    return Losses(loss, loss, torch.zeros_like(loss), iou, hit)
+    return Losses(balanced + among, balanced + among, torch.zeros_like(among), iou, hit)
 
 
 def _overlap(found: Tensor, box: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:

