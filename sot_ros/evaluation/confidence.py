@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -43,8 +44,9 @@ def probe(tracker: Tracker, sequences: Sequence[Annotated], every: int = 5) -> I
                 elsewhere = read_image(other.frames[t % len(other.frames)])
                 shown["elsewhere"] = cv2.resize(elsewhere, (image.shape[1], image.shape[0]))
             for name, view in shown.items():
-                tracker.box = sequence.truth[t - 1]
-                box, confidence = tracker.track(view)
+                asked = copy.copy(tracker)  # so that it remembers nothing of what it was shown before
+                asked.box = sequence.truth[t - 1]
+                box, confidence = asked.track(view)
                 yield Probe(name, confidence, name == "target" and iou(box, truth) > 0.5)
 
 

@@ -36,10 +36,23 @@ class SotMobileSettings:
         1.0, "cosine window on the scores: 0 is none, 1 is all of OSTrack's", 0.0, 1.0, computes=True
     )
     size_lr: float = setting(0.7, "share of a change of size taken over in one frame", 0.0, 1.0)
+    unsure_below: float = setting(
+        0.4, "under this confidence the size stays as it is, and the next search region is larger", 0.0, 1.0
+    )
+    gone_below: float = setting(0.15, "under this confidence the box stays where it is, too", 0.0, 1.0)
+
+
+UNSURE_GROWTH = 1.4
+"""A search region, where the target may be hidden or just outside, over the usual one. Like `unsure_below` and
+`gone_below` chosen on tracks held out of training, as docs/models.md tells."""
 
 
 class SotMobileTracker(Tracker):
-    """Confidence: the unwindowed score at the chosen place."""
+    """Confidence: the unwindowed score at the chosen place.
+
+    What hides the target has a size of its own, and what is found elsewhere a place: a region that shrinks to the one
+    or follows the other does not show the target when it is back. So an unsure find changes less.
+    """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -57,15 +70,21 @@ class SotMobileTracker(Tracker):
         extent = np.float32([[box.w, box.h]]) * np.float32(scale) / TEMPLATE_SIZE
         *self.template, seen = self.embed_cut(patch[None], extent)
         self.appearance = seen[0].cpu().numpy()
+        self.unsure = False
 
     def locate(self, image: np.ndarray) -> Search:
-        patch, scale = stark_crop(image, self.box, self.settings.search_factor, SEARCH_SIZE)
+        s = self.settings
+        factor = s.search_factor * (UNSURE_GROWTH if self.unsure else 1)
+        patch, scale = stark_crop(image, self.box, factor, SEARCH_SIZE)
         box, score, seen = yield *self.template, patch[None]
         self.appearance = seen.numpy()
-        found, lr = stark_uncrop(*box.tolist(), self.box, SEARCH_SIZE, scale), self.settings.size_lr
+        found, confidence = stark_uncrop(*box.tolist(), self.box, SEARCH_SIZE, scale), score.item()
+        self.unsure = confidence < s.unsure_below
+        lr = 0 if self.unsure else s.size_lr
         w, h = (old ** (1 - lr) * new**lr for old, new in zip(self.box[2:], found[2:], strict=True))
-        self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
-        return Estimate(self.box, score.item())
+        if confidence >= s.gone_below:
+            self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
+        return Estimate(self.box, confidence)
 
     def embed(self, patches: Tensor, extents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A `Template`'s three, and its appearance."""
