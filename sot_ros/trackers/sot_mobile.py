@@ -39,19 +39,18 @@ class SotMobileSettings:
     unsure_below: float = setting(
         0.4, "under this confidence the size stays as it is, and the next search region is larger", 0.0, 1.0
     )
-    gone_below: float = setting(0.15, "under this confidence the box stays where it is, too", 0.0, 1.0)
 
 
 UNSURE_GROWTH = 1.4
-"""A search region, where the target may be hidden or just outside, over the usual one. Like `unsure_below` and
-`gone_below` chosen on tracks held out of training, as docs/models.md tells."""
+"""A search region, where the target may be hidden or just outside, over the usual one. Like `unsure_below` chosen on
+tracks held out of training, as docs/models.md tells."""
 
 
 class SotMobileTracker(Tracker):
     """Confidence: the unwindowed score at the chosen place.
 
-    What hides the target has a size of its own, and what is found elsewhere a place: a region that shrinks to the one
-    or follows the other does not show the target when it is back. So an unsure find changes less.
+    What hides the target has a size of its own, and a search region that shrinks with it does not show the target when
+    it is back. So an unsure find changes no size, and the next search region is larger.
     """
 
     def __init__(self, *args, **kwargs):
@@ -82,8 +81,7 @@ class SotMobileTracker(Tracker):
         self.unsure = confidence < s.unsure_below
         lr = 0 if self.unsure else s.size_lr
         w, h = (old ** (1 - lr) * new**lr for old, new in zip(self.box[2:], found[2:], strict=True))
-        if confidence >= s.gone_below:
-            self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
+        self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
         return Estimate(self.box, confidence)
 
     def embed(self, patches: Tensor, extents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
