@@ -20,10 +20,10 @@ from sot_ros.cli import main
 from sot_ros.evaluation.sequences import read_image
 from sot_ros.geometry import Box
 from sot_ros.networks.sot_mobile import sot_mobile
-from sot_ros.training.data import ImageStore, Instance, Source, Track, corners, enclosing_box
+from sot_ros.training.data import ImageStore, Instance, Source, Track, corners
 from sot_ros.training.datasets import read_source
 from sot_ros.training.losses import focal_loss, heatmap, response_loss, tracking_loss
-from sot_ros.training.pairs import PairDataset, _bend
+from sot_ros.training.pairs import PairDataset
 from sot_ros.training.recipes import MOBILE_PAIRS, RECIPES
 from sot_ros.training.train import Processes, _batches, write_weights
 from sot_ros.training.trunk import find_trunk_weights, imagenet_trunk
@@ -180,7 +180,7 @@ def test_other_models_come_from_the_same_trainer(model, data, tmp_path):
     assert 0 <= tracker.track(clip.frame(1)).confidence <= 1
 
 
-CHANCES = ("absent", "swap_still", "swap_track", "distractors", "bend", "turn", "fill", "part", "margin")
+CHANCES = ("absent", "swap_still", "swap_track", "distractors", "fill", "part", "margin")
 PLAIN = replace(MOBILE_PAIRS, **dict.fromkeys(CHANCES, 0))
 
 
@@ -232,20 +232,6 @@ def test_nothing_is_left_to_see_of_a_covered_target(data):
         patch[100:140, 90:150] = 255
         pairs._cover(np.random.default_rng(seed), patch, Box(90, 100, 60, 40))
         assert patch.max() == 0
-
-
-def test_a_bent_target_is_where_its_box_says_and_less_long():
-    patch, bar = np.zeros((200, 200, 3), np.uint8), corners(90, 40, 20, 120)
-    cv2.fillPoly(patch, [bar.astype(np.int32)], (255, 255, 255))
-    for angle in (-1.0, -0.4, 0.4, 1.0):
-        bent, outline = _bend(patch, [bar], angle)
-        rows, columns = np.nonzero(bent[..., 0] > 127)
-        box = enclosing_box(outline)
-        assert box == pytest.approx((columns.min(), rows.min(), np.ptp(columns), np.ptp(rows)), abs=2)
-        assert box.h < 119 and box.w > 25
-        assert (box.center[0] < 100) == (angle > 0)
-    beyond = corners(90, -20, 20, 120)
-    assert _bend(patch, [beyond], 1.0)[1][0] is beyond
 
 
 def test_a_part_has_a_shape_of_its_own_and_a_whole_the_objects(data):

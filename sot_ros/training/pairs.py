@@ -46,10 +46,6 @@ class PairSettings:
     swap_track: float = 0.15
     distractors: float = 0.5
     """Chance of objects pasted around the target."""
-    bend: float = 0.2
-    """Chance that the target is bent along its longer side, as people and animals bend."""
-    turn: float = 0.1
-    """Chance of a large rotation: 45 degrees of standard deviation instead of 10."""
     fill: float = 0.7
     """Chance that what lies outside the image shows another image instead of black."""
 
@@ -192,10 +188,8 @@ class PairDataset(Dataset):
         strength = 1.0 if still else 0.4
         if rng.random() < 0.05:
             flip = not flip
-        aspect, angle, shear = np.exp(rng.normal(0, 0.12)), strength * rng.normal(0, 10), rng.normal(0, 0.08)
-        if rng.random() < s.turn:
-            angle = rng.normal(0, 45)
-        turn = _linear(aspect**strength, angle, 1.0, shear * strength, flip)
+        aspect, angle, shear = np.exp(rng.normal(0, 0.12)), rng.normal(0, 10), rng.normal(0, 0.08)
+        turn = _linear(aspect**strength, angle * strength, 1.0, shear * strength, flip)
         target = _target(instance, edges)
         box = enclosing_box(_transform(target, turn))
         root = np.sqrt(box.w * box.h)
@@ -208,8 +202,6 @@ class PairDataset(Dataset):
         outline = _transform(target, matrix)
         if covered:
             self._cover(rng, patch, enclosing_box(_transform(instance.outline, matrix)))
-        elif rng.random() < s.bend:
-            patch, outline = _bend(patch, outline, angle=np.radians(rng.uniform(-70, 70)))
         if rng.random() < s.distractors:
             self._paste_distractors(rng, patch, outline, first, present)
         return patch, enclosing_box(outline)
@@ -329,28 +321,6 @@ def _warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     centred = matrix.copy()
     centred[:, 2] += matrix[:, :2].sum(1) * 0.5 - 0.5
     return cv2.warpAffine(image, centred, (size, size), flags=cv2.INTER_LINEAR)
-
-
-def _bend(patch: np.ndarray, outline: list[np.ndarray], angle: float) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A target, and what is around it, whose two ends are turned by `angle` in radians, both towards the same side.
-
-    One that is not wholly in view stays as it is, for where its ends would be is not known.
-    """
-    size, box = len(patch), enclosing_box(outline)
-    if min(box.x, box.y) < 0 or max(box.x + box.w, box.y + box.h) > size:
-        return patch, outline
-    y, x = np.indices((size, size), np.float32) + 0.5
-    x, y = x - box.center[0], y - box.center[1]
-    along = y / (box.h / 2) if box.h > box.w else x / (box.w / 2)
-    turned = -angle * along.clip(-1, 1)
-    c, s = np.cos(turned), np.sin(turned)
-    from_x, from_y = (np.float32(v + m - 0.5) for v, m in zip((c * x - s * y, s * x + c * y), box.center, strict=True))
-    bent = cv2.remap(patch, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    mask = cv2.remap(_mask(outline, size), from_x, from_y, cv2.INTER_LINEAR)
-    contours, _ = cv2.findContours((mask > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    ends = [np.float32(points[:, 0] + 0.5) for points in contours]
-    whole = ends and intersection(enclosing_box(ends), Box(1, 1, size - 2, size - 2)) > 0
-    return (bent, ends) if whole else (patch, outline)
 
 
 def _mask(outline: list[np.ndarray], size: int) -> np.ndarray:
