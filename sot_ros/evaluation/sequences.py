@@ -108,9 +108,9 @@ def evaluate(tracker: Tracker, sequence: Sequence, start: np.ndarray | None = No
         if i == 0:
             tracker.initialize(image, sequence.truth[0] if start is None else start)
             continue
-        start = time.perf_counter()
+        begin = time.perf_counter()
         box, confidence = tracker.track(image)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.perf_counter() - begin)
         boxes.append(box)
         confidences.append(confidence)
     return Result(sequence, np.array(boxes), np.array(confidences), np.array(seconds))

@@ -42,8 +42,7 @@ class SotMobileSettings:
 
 
 UNSURE_GROWTH = 1.4
-"""A search region, where the target may be hidden or just outside, over the usual one. Like `unsure_below` chosen on
-tracks held out of training, as docs/models.md tells."""
+"""A search region, where the target may be hidden or just outside, over the usual one. No other value was tried."""
 
 
 class SotMobileTracker(Tracker):
