@@ -6,6 +6,7 @@ import pytest
 from golden import synthetic_clip as clip
 
 from sot_ros.cli import main
+from sot_ros.cli.eval import parse_settings
 from sot_ros.evaluation.confidence import probe
 from sot_ros.evaluation.metrics import calibration, center_errors, ious, precision, roc_area, success_auc
 from sot_ros.evaluation.sequences import Sequence, disturbed_starts, evaluate, find_sequences, read_sequence
@@ -111,6 +112,11 @@ def test_a_disturbed_start_is_what_the_tracker_is_given_and_the_truth_what_it_is
     start = disturbed_starts(sequence.truth[0])[0]
     assert evaluate(oracle, sequence, start).auc == pytest.approx(20 / 21)
     assert given == [pytest.approx(start)]
+
+
+def test_values_are_read_as_in_a_configuration_file_and_powers_of_ten_as_numbers():
+    wanted = {"a": 2e-5, "b": 3, "c": 0.5, "d": True, "e": "GT_BOX"}
+    assert parse_settings(["a=2e-5", "b=3", "c=0.5", "d=true", "e=GT_BOX"]) == wanted
 
 
 def test_sot_eval_says_what_disturbed_starts_cost(tmp_path, capsys):

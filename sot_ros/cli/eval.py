@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,5 +143,14 @@ def parse_settings(assignments: list[str]) -> dict[str, float | int | bool | str
         name, equals, value = assignment.partition("=")
         if not name or not equals:
             raise ValueError(f"--set {assignment} refused: NAME=VALUE is accepted")
-        settings[name] = yaml.safe_load(value)
+        settings[name] = parse_value(value)
     return settings
+
+
+def parse_value(text: str) -> float | int | bool | str:
+    """A value as YAML reads it, but that 2e-5 is a number, too."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
