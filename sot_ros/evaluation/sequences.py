@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from sot_ros.evaluation.metrics import precision, success_auc
+from sot_ros.geometry import Box
 from sot_ros.trackers.base import Tracker
 
 GROUND_TRUTH = "groundtruth_rect.txt"
@@ -92,9 +93,10 @@ def disturbed_starts(box: np.ndarray) -> list[np.ndarray]:
     Four are moved to a side and four to a corner, by a tenth of the target's size; four are 0.8 to 1.2 times as large.
     """
     moved = [(0.1 * dx, 0.1 * dy, 1.0) for dx, dy in product((-1, 0, 1), repeat=2) if (dx, dy) != (0, 0)]
-    x, y, w, h = box
+    w, h = box[2:]
+    cx, cy = Box(*box).center
     return [
-        np.array([x + w * (dx + (1 - scale) / 2), y + h * (dy + (1 - scale) / 2), w * scale, h * scale])
+        np.array(Box.from_center(cx + dx * w, cy + dy * h, scale * w, scale * h))
         for dx, dy, scale in [*moved, *((0, 0, scale) for scale in (0.8, 0.9, 1.1, 1.2))]
     ]
 
