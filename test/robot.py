@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import rclpy
@@ -220,8 +220,7 @@ class Robot:
     def start(self, t: int = 0) -> TrackedBox:
         """Take the clip's target on frame t; returns the answer to the frame after it."""
         self.show(t)
-        self.init(truth(t))
-        self.says("started at")
+        self.says_after(lambda: self.init(truth(t)), "started at")
         return self.show(t + 1)
 
     def follows(self, t: int) -> bool:
@@ -244,8 +243,7 @@ class Robot:
         """Make the tracker let its target go: time jumps back."""
         self.meet()
         self._time_ns -= 500 * 10**9
-        self.show(0)
-        self.says("target let go")
+        self.says_after(lambda: self.show(0), "target let go")
         self.begin()
 
     def has_said(self, *words: str) -> list[str]:
@@ -255,6 +253,13 @@ class Robot:
     def says(self, *words: str) -> str:
         """Wait for the line of the log with these words; returns it."""
         self.wait(lambda: self.has_said(*words), f"line with {words}")
+        return self.has_said(*words)[-1]
+
+    def says_after(self, act: Callable[[], object], *words: str) -> str:
+        """Act, and wait for a line with these words that was not in the log before; returns it."""
+        known = len(self.has_said(*words))
+        act()
+        self.wait(lambda: len(self.has_said(*words)) > known, f"new line with {words}")
         return self.has_said(*words)[-1]
 
     # Parameters and transitions
