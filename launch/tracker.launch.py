@@ -21,7 +21,7 @@ TEXTS = {
     "model": "the tracker, such as siamfc",
     "weights": "path of a checkpoint as its authors published it",
     "device": "cpu, cuda or cuda:1, with onnxruntime also tensorrt; auto for CUDA where there is one",
-    "precision": "fp32, tf32, fp16, bf16, or auto for the fastest that finds what fp32 finds",
+    "precision": "fp32, tf32, fp16, bf16, int8, or auto for the fastest but int8 that finds what fp32 finds",
     "backend": "torch, or onnxruntime with weights that sot export wrote",
     "image_transport": "raw, or compressed for the topic <image>/compressed",
     "velocity_frame": "frame to publish the target's velocity in, such as odom; needs use_depth",

@@ -66,7 +66,7 @@ def test_other_than_rgb_images_are_refused(image):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"precision": "int3"}, "unknown precision 'int3': accepted are auto, fp32, tf32, fp16, bf16"),
+        ({"precision": "int3"}, "unknown precision 'int3': accepted are auto, fp32, tf32, fp16, bf16, int8"),
         ({"device": "gpu"}, "no device 'gpu' on this machine: accepted here are cpu"),
         ({"scale": 3}, "unknown setting 'scale': this model has scale_lr, scale_num"),
         ({"scale_num": 3.5}, "scale_num 3.5 refused: a whole number from 1 to 15 is accepted"),

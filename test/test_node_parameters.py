@@ -78,7 +78,7 @@ def test_settings_take_effect_on_the_next_image(robot):
         ("precision", "fp16", "precision refused: deactivate the node and clean it up"),
         ("backend", "onnxruntime", "backend refused: deactivate the node and clean it up"),
         ("threads", 2, "threads refused: deactivate the node and clean it up"),
-        ("precision", "fp8", "precision 'fp8' refused: auto or fp32 or tf32 or fp16 or bf16 is accepted"),
+        ("precision", "fp8", "precision 'fp8' refused: auto or fp32 or tf32 or fp16 or bf16 or int8 is accepted"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_the_reason_and_changes_nothing(robot, name, value, reason):

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="names from `sot models`; the default by default")
     parser.add_argument("--weights", help="a checkpoint, 'random', or an .onnx; by default shipped ones or random")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; CUDA where there is one by default")
-    parser.add_argument("--precisions", default="fp32", help="some of fp32,tf32,fp16,bf16,auto")
+    parser.add_argument("--precisions", default="fp32", help="some of fp32,tf32,fp16,bf16,int8,auto")
     parser.add_argument("--backends", default="torch", help="some of torch,onnxruntime")
     parser.add_argument("--compile", default="auto", help="auto, inductor or off: how much makes PyTorch faster")
     parser.add_argument("--sequence", type=Path, help="take images and box from img/ and groundtruth_rect.txt in there")

@@ -29,7 +29,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="a name from `sot models`; the shipped default by default")
     parser.add_argument("--weights", help="a checkpoint, or 'random'; the shipped weights by default")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; CUDA where there is one by default")
-    parser.add_argument("--precision", default="fp32", help="fp32, tf32, fp16, bf16 or auto")
+    parser.add_argument("--precision", default="fp32", help="fp32, tf32, fp16, bf16, int8 or auto")
     parser.add_argument("--held-out", type=Path, metavar="CONFIG", help="tracks under FOLDER that a training holds out")
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="change a model's setting")
 

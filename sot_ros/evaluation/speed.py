@@ -19,7 +19,7 @@ from sot_ros.geometry import Box
 from sot_ros.trackers.base import Tracker
 from sot_ros.trackers.examples import example_inputs
 from sot_ros.trackers.models import create_tracker, find_device
-from sot_ros.trackers.precision import PRECISIONS, computing_in
+from sot_ros.trackers.precision import PRECISIONS, computing_in, store_in
 
 WARM_UP = 3
 FEWEST = 5
@@ -173,9 +173,10 @@ def rates(device: str | None, precision: str) -> Rates:
     """Measured on this machine: the best of several tries."""
     where = find_device(device)
     n, size = (1024, 2**26) if where.type == "cpu" else (8192, 2**30)
-    a, b = (torch.randn(n, n, device=where).to(PRECISIONS[precision]) for _ in range(2))
+    x = torch.randn(n, n, device=where, dtype=PRECISIONS[precision])
+    product = store_in(torch.nn.Linear(n, n, bias=False, device=where), precision)
     memory = torch.ones(size, dtype=torch.uint8, device=where)
-    product, copied = torch.empty_like(a), torch.empty_like(memory)
+    copied = torch.empty_like(memory)
 
     def fastest(function: Callable[[], Any]) -> float:
         times = []
@@ -187,8 +188,8 @@ def rates(device: str | None, precision: str) -> Rates:
             times.append(time.perf_counter() - begin)
         return min(times)
 
-    with computing_in(precision, where):
-        flops = 2 * n**3 / fastest(lambda: torch.mm(a, b, out=product))
+    with torch.inference_mode(), computing_in(precision, where):
+        flops = 2 * n**3 / fastest(lambda: product(x))
     return Rates(flops, 2 * size / fastest(lambda: copied.copy_(memory)))
 
 

@@ -20,7 +20,7 @@ from sot_ros.trackers.base import Tracker
 from sot_ros.trackers.examples import example_inputs
 from sot_ros.trackers.onnx_graphs import Graph, read_graphs
 from sot_ros.trackers.ostrack import OSTrackSettings, OSTrackTracker
-from sot_ros.trackers.precision import PRECISIONS, candidates, fastest
+from sot_ros.trackers.precision import PRECISIONS, candidates, check_precision, fastest
 from sot_ros.trackers.settings import Value, built_by, computed_by, override
 from sot_ros.trackers.siamfc import SiamFCSettings, SiamFCTracker
 from sot_ros.trackers.simtrack import SimTrackSettings, SimTrackTracker
@@ -219,7 +219,7 @@ def create_tracker(
                "random" for untrained ones, for tests and timing
     device     "cpu", "cuda" or "cuda:1"; None for CUDA where there is one
     precision  "fp32"; "tf32" on NVIDIA's GPUs since Ampere; "fp16" or "bf16"; or "auto" for the fastest of these here
-               that finds what fp32 finds, which is tried, and takes a second or some
+               that finds what fp32 finds, which is tried, and takes a second or some; "int8" on CPUs, less exact
     backend    "torch"; or "onnxruntime", with an .onnx of `sot export` as weights, which fixes those settings that are
                part of it, and with "cpu", "cuda" or "tensorrt" as device, of which the last knows fp16
     compile    "auto", "inductor" or "off": how much is done to make the network faster, see `accelerate`
@@ -251,8 +251,7 @@ def create_tracker(
     network = network.to(where)
     if precision == "auto":
         precision = _fastest_precision(row, network, chosen, where, compile)
-    elif precision == "tf32" and precision not in candidates(where):
-        raise ValueError(f"precision 'tf32' refused: {where} has no such products; NVIDIA's GPUs since Ampere have")
+    check_precision(precision, where)
     tracker = row.tracker(network, chosen, where, precision)
     tracker.compiled = accelerate(tracker, compile)
     return tracker

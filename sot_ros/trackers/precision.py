@@ -11,12 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sot_ros.trackers import int8
+
 if TYPE_CHECKING:
     from sot_ros.trackers.base import Tracker
 
-PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+PRECISIONS = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.float32,
+}
 """Names, and what the network's weights are kept in. With tf32, which NVIDIA's GPUs have since Ampere, products round
-their factors to 10 bits."""
+their factors to 10 bits; with int8, for CPUs, factors are whole numbers (see int8.py), and all else stays in fp32."""
 TOLERANCE = 0.002
 """How far a box may be from fp32's, in shares of the search region's side: half a pixel of 256."""
 CALLS = 5
@@ -48,8 +56,10 @@ def _allow_tf32(in_products: bool, in_convolutions: bool) -> None:
 def store_in(network: nn.Module, precision: str) -> nn.Module:
     """The network, whose weights of products are kept in this precision from now on, so that no frame has to cast them.
 
-    Within `computing_in` it computes what it would with all weights in fp32, to the bit.
+    Within `computing_in` it computes what it would with all weights in fp32, to the bit; but not with int8.
     """
+    if precision == "int8":
+        return int8.quantize(network)
     dtype = PRECISIONS[precision]
     if dtype is not torch.float32:
         for module in network.modules():
@@ -59,11 +69,19 @@ def store_in(network: nn.Module, precision: str) -> nn.Module:
 
 
 def candidates(device: torch.device) -> tuple[str, ...]:
-    """Precisions that may be faster than fp32 there, and fp32."""
+    """What `auto` tries there: fp32, and precisions that may be faster. Not int8, which one trial cannot vouch for."""
     if device.type == "cpu":
         return ("fp32", "bf16")
     recent = torch.cuda.get_device_capability(device) >= (8, 0)
     return ("fp32", "tf32", "bf16", "fp16") if recent else ("fp32", "fp16")
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise ValueError where a device has no such products, and would compute in fp32 or not at all."""
+    if precision == "tf32" and precision not in candidates(device):
+        raise ValueError(f"precision 'tf32' refused: {device} has no such products; NVIDIA's GPUs since Ampere have")
+    if precision == "int8" and not (device.type == "cpu" and int8.is_available()):
+        raise ValueError(f"precision 'int8' refused: {device} has no such products; CPUs have, by PyTorch's oneDNN")
 
 
 def fastest(trackers: Mapping[str, Tracker], inputs: tuple[Tensor, ...]) -> str:

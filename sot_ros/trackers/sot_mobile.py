@@ -58,7 +58,7 @@ class SotMobileTracker(Tracker):
         self.search = self.network.search
 
     def compile_for_cpu(self) -> bool:
-        compilable = self.dtype is torch.float32
+        compilable = self.precision == "fp32"
         if compilable:
             self.search = compile_for_cpu(self.network)
         return compilable

@@ -70,6 +70,15 @@ def _patch_embed(network: OSTrack) -> MobilePatchEmbed:
     return network.backbone.patch_embed
 
 
+def _start_ostrack(network: OSTrack) -> None:
+    """ImageNet's trunk, and layers that attend to what is alike from the first step on: queries are keys."""
+    _imagenet(_patch_embed(network))
+    for block in network.backbone.blocks:
+        queries, keys, _ = block.attn.qkv.weight.data.chunk(3)
+        keys.copy_(nn.init.orthogonal_(queries))
+        nn.init.zeros_(block.attn.qkv.bias)
+
+
 MOBILE_PAIRS = PairSettings(TEMPLATE_SIZE, TEMPLATE_FACTOR, SEARCH_SIZE, SEARCH_FACTOR)
 # The network takes search regions of any size: smaller ones than the tracker's train in half the time.
 SIAMFC_PAIRS = PairSettings(127, 1.0, 191, 191 / 127, context=CONTEXT)
@@ -80,7 +89,7 @@ RECIPES: dict[str, Recipe] = {
     "siamfc_sot": Recipe(siamfc, lambda network: None, lambda network: [], SIAMFC_PAIRS, siamfc_loss),
     "ostrack_tiny": Recipe(
         ostrack_tiny,
-        lambda network: _imagenet(_patch_embed(network)),
+        _start_ostrack,
         lambda network: _trunk(_patch_embed(network)),
         OSTRACK_PAIRS,
         ostrack_loss,
