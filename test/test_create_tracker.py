@@ -1,11 +1,15 @@
 """The library's front door: models, settings and devices by name, and one clear line for what does not exist."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from golden import synthetic_clip as clip
 
 import sot_ros
-from sot_ros.trackers.models import MODELS
+from sot_ros.geometry import Box, iou
+from sot_ros.trackers.models import MODELS, shipped_weights
 from sot_ros.trackers.settings import override
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
@@ -97,6 +101,19 @@ def test_a_missing_cuda_device_is_refused_with_what_is_there(monkeypatch):
 def test_a_model_without_shipped_weights_says_where_they_are_published():
     with pytest.raises(FileNotFoundError, match="no weights are shipped for siamfc: download siamfc_alexnet_e50.pth"):
         sot_ros.create_tracker("siamfc")
+
+
+@pytest.mark.parametrize("model", ["sot_mobile", "siamfc_sot", "ostrack_tiny"])
+def test_models_trained_here_track_from_a_fresh_install(model):
+    """Their weights are shipped, with the record of how they were made."""
+    path = shipped_weights(model)
+    assert path.stat().st_size < 10e6
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["step"] == record["config"]["steps"] and 0 < record["held_out_auc"]["mean"] < 1
+    tracker = sot_ros.create_tracker(model, device="cpu")
+    tracker.initialize(clip.frame(0), clip.box(0))
+    overlaps = [iou(tracker.track(clip.frame(t)).box, Box(*clip.box(t))) for t in range(1, 16)]
+    assert np.mean(overlaps) > 0.5
 
 
 def test_settings_take_whole_numbers_for_real_ones():

@@ -24,7 +24,7 @@ from sot_ros.training.data import ImageStore, Instance, Source, Track, corners
 from sot_ros.training.datasets import read_source
 from sot_ros.training.losses import focal_loss, heatmap, response_loss, tracking_loss
 from sot_ros.training.pairs import PairDataset
-from sot_ros.training.recipes import MOBILE_PAIRS, RECIPES
+from sot_ros.training.recipes import MOBILE_PAIRS, RECIPES, attend_to_likeness
 from sot_ros.training.train import Processes, _batches, write_weights
 from sot_ros.training.trunk import find_trunk_weights, imagenet_trunk
 
@@ -178,6 +178,18 @@ def test_other_models_come_from_the_same_trainer(model, data, tmp_path):
     tracker = sot_ros.create_tracker(model, weights=tmp_path / model / f"{model}.safetensors", device="cpu")
     tracker.initialize(clip.frame(0), clip.box(0))
     assert 0 <= tracker.track(clip.frame(1)).confidence <= 1
+
+
+def test_a_one_stream_network_starts_by_attending_to_what_is_alike():
+    torch.manual_seed(0)
+    blocks = RECIPES["ostrack_tiny"].network().backbone.blocks
+    attend_to_likeness(blocks)
+    template = torch.nn.functional.layer_norm(torch.randn(20, 192), [192])
+    search = template + 0.5 * torch.randn(20, 192)
+    for block in blocks:
+        q, k, _ = block.attn.qkv(torch.cat([template, search])[None]).unflatten(2, (3, 3, 64)).permute(2, 0, 3, 1, 4)
+        attention = (q[:, :, 20:] @ k[:, :, :20].transpose(2, 3)).softmax(-1).mean((0, 1))
+        assert (attention.argmax(1) == torch.arange(20)).all()
 
 
 CHANCES = ("absent", "swap_still", "swap_track", "distractors", "fill", "part", "margin")

@@ -72,7 +72,6 @@ class Model:
         return self.network(**{name: getattr(settings, name) for name in built_by(settings)})
 
 
-OWN_FILES = "weights trained with sot_ros/training/{}.yaml"
 STARK_FILES = "{}, linked from the model zoo of github.com/researchmm/Stark"
 SWINTRACK_FILES = "the file for {}, from the Google Drive folder linked from github.com/LitingLin/SwinTrack"
 SWINTRACK_MOTION_FILES = "weights trained with this model (its authors published none whose layout is known)"
@@ -96,7 +95,7 @@ MODELS: dict[str, Model] = {
         published="siamfc_alexnet_e50.pth, linked from github.com/huanglianghua/siamfc-pytorch",
         names=SIAMTRACKERS_NAMES,
     ),
-    "siamfc_sot": Model(SiamFCTracker, siamfc, SiamFCSettings(), published=OWN_FILES.format("siamfc_sot")),
+    "siamfc_sot": Model(SiamFCTracker, siamfc, SiamFCSettings(), published=""),
     "stark_s50": Model(
         StarkTracker,
         stark.stark_s50,
@@ -177,9 +176,7 @@ MODELS: dict[str, Model] = {
         published=OSTRACK_FILES.format("vitb_384_mae_ce_32x4_ep300"),
         unused=ostrack.UNUSED,
     ),
-    "ostrack_tiny": Model(
-        OSTrackTracker, ostrack.ostrack_tiny, OSTrackSettings(), published=OWN_FILES.format("ostrack_tiny")
-    ),
+    "ostrack_tiny": Model(OSTrackTracker, ostrack.ostrack_tiny, OSTrackSettings(), published=""),
     "simtrack_b16": Model(
         SimTrackTracker,
         simtrack.simtrack_b16,

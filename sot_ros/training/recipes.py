@@ -70,13 +70,20 @@ def _patch_embed(network: OSTrack) -> MobilePatchEmbed:
     return network.backbone.patch_embed
 
 
-def _start_ostrack(network: OSTrack) -> None:
-    """ImageNet's trunk, and layers that attend to what is alike from the first step on: queries are keys."""
-    _imagenet(_patch_embed(network))
-    for block in network.backbone.blocks:
+def attend_to_likeness(blocks: nn.ModuleList) -> None:
+    """Make layers of timm's ViT attend to tokens that are alike: keys are the queries, each a rotation of its token.
+
+    From where timm starts, the search region has to learn first to look at the template at all.
+    """
+    for block in blocks:
         queries, keys, _ = block.attn.qkv.weight.data.chunk(3)
         keys.copy_(nn.init.orthogonal_(queries))
         nn.init.zeros_(block.attn.qkv.bias)
+
+
+def _start_ostrack(network: OSTrack) -> None:
+    _imagenet(_patch_embed(network))
+    attend_to_likeness(network.backbone.blocks)
 
 
 MOBILE_PAIRS = PairSettings(TEMPLATE_SIZE, TEMPLATE_FACTOR, SEARCH_SIZE, SEARCH_FACTOR)
