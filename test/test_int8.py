@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from golden import synthetic_clip as clip
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -35,6 +35,7 @@ def check(layer, fast, x):
         assert ((found - expected).abs() <= largest_error(layer, x)).all()
 
 
+@settings(deadline=None)
 @given(positive, positive, st.integers(1, 40), st.sampled_from([-1.0, 0.0, 1.0]), st.booleans(), st.integers(0, 99))
 def test_a_linear_layer_is_as_near_as_its_rounding(rows, inputs, outputs, shift, bias, seed):
     torch.manual_seed(seed)
@@ -42,6 +43,7 @@ def test_a_linear_layer_is_as_near_as_its_rounding(rows, inputs, outputs, shift,
     check(layer, Int8Linear(layer), torch.randn(1, rows, inputs) + 3 * shift)
 
 
+@settings(deadline=None)
 @given(positive, positive, st.sampled_from([1, 3, 5]), st.integers(1, 2), st.integers(0, 2), st.integers(0, 99))
 def test_a_convolution_is_as_near_as_its_rounding(inputs, outputs, kernel, stride, padding, seed):
     torch.manual_seed(seed)
