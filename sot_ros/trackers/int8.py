@@ -1,8 +1,9 @@
 """Layers that multiply whole numbers of 8 bits, for CPUs: half the time of fp32, even without instructions made for it.
 
 A weight is rounded once, by a scale for each output channel; what a layer is given, on every frame, by one scale that
-its smallest and largest value decide, those of all targets: how many there are changes the boxes a little. The rest of the network stays in fp32. oneDNN computes the products, by the
-functions that PyTorch's Inductor calls for quantized networks.
+its smallest and largest value decide, those of all targets: how many there are changes the boxes a little. The rest of
+the network stays in fp32. oneDNN computes the products, by the functions that PyTorch's Inductor calls for quantized
+networks.
 """
 
 from __future__ import annotations
