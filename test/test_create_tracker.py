@@ -9,6 +9,7 @@ from golden import synthetic_clip as clip
 
 import sot_ros
 from sot_ros.geometry import Box, iou
+from sot_ros.trackers import models
 from sot_ros.trackers.models import MODELS, shipped_weights
 from sot_ros.trackers.settings import override
 
@@ -101,6 +102,12 @@ def test_a_missing_cuda_device_is_refused_with_what_is_there(monkeypatch):
 def test_a_model_without_shipped_weights_says_where_they_are_published():
     with pytest.raises(FileNotFoundError, match="no weights are shipped for siamfc: download siamfc_alexnet_e50.pth"):
         sot_ros.create_tracker("siamfc")
+
+
+def test_an_incomplete_install_is_not_called_a_download(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "SHIPPED_WEIGHTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="siamfc_sot.safetensors is missing, which the package ships"):
+        sot_ros.create_tracker("siamfc_sot", device="cpu")
 
 
 @pytest.mark.parametrize("model", ["sot_mobile", "siamfc_sot", "ostrack_tiny"])

@@ -1,4 +1,4 @@
-"""Layers that multiply whole numbers of 8 bits, for CPUs: half the time of fp32, even without instructions made for it.
+"""Layers that multiply whole numbers of 8 bits, for CPUs: in about half of fp32's time, even without VNNI.
 
 A weight is rounded once, by a scale for each output channel; what a layer is given, on every frame, by one scale that
 its smallest and largest value decide, those of all targets: how many there are changes the boxes a little. The rest of
@@ -18,6 +18,8 @@ LEVELS = 127
 which CPUs without VNNI add two products would overflow."""
 FEWEST_PRODUCTS = 128
 """Sums of fewer products, as in depthwise convolutions, take less time in fp32 than rounding what they are given."""
+FLOAT_OUTPUT = 1.0, 0, torch.float32, "none", [], ""
+"""Arguments of oneDNN's functions for sums that are not rounded again, and that nothing is done to."""
 
 
 def quantize(network: nn.Module) -> nn.Module:
@@ -34,9 +36,9 @@ def quantize(network: nn.Module) -> nn.Module:
 
 @cache
 def is_available() -> bool:
-    """Whether PyTorch has these products on this machine's CPU, which is tried."""
+    """Whether PyTorch has these products on this machine's CPU, which is tried; no random number is used up by it."""
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             Int8Linear(nn.Linear(8, 8))(torch.randn(1, 8))
             Int8Conv2d(nn.Conv2d(8, 8, 3))(torch.randn(1, 8, 4, 4))
     except (AttributeError, RuntimeError):
@@ -74,10 +76,6 @@ class Int8Conv2d(nn.Module):
         given = x.permute(0, 3, 1, 2), scale, zero
         weight = self.weight, self.scale, self.zero
         return torch.ops.onednn.qconv2d_pointwise(*given, *weight, self.bias, *self.geometry, *FLOAT_OUTPUT)
-
-
-FLOAT_OUTPUT = 1.0, 0, torch.float32, "none", [], ""
-"""Arguments of oneDNN's functions for sums that are not rounded again, and that nothing is done to."""
 
 
 def _round_weight(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -236,6 +236,7 @@ def create_tracker(
         return _create_from_graphs(row, read_graphs(model, weights or f"{model}.onnx", device, precision), **settings)
     chosen = override(row.settings, **settings)
     where = find_device(device)
+    check_precision(precision, where)
     network = row.build(chosen)
     if weights != "random":
         path = weights or shipped_weights(model)
@@ -248,7 +249,6 @@ def create_tracker(
     network = network.to(where)
     if precision == "auto":
         precision = _fastest_precision(row, network, chosen, where, compile)
-    check_precision(precision, where)
     tracker = row.tracker(network, chosen, where, precision)
     tracker.compiled = accelerate(tracker, compile)
     return tracker
@@ -303,7 +303,10 @@ def shipped_weights(model: str) -> Path:
     """The weights file that the package ships for a model; raises FileNotFoundError where it ships none."""
     path = SHIPPED_WEIGHTS / f"{model}.safetensors"
     if not path.is_file():
+        published = MODELS[model].published
+        if not published:
+            raise FileNotFoundError(f"{path} is missing, which the package ships: install it again")
         raise FileNotFoundError(
-            f"no weights are shipped for {model}: download {MODELS[model].published}, and pass its path as weights"
+            f"no weights are shipped for {model}: download {published}, and pass its path as weights"
         )
     return path
