@@ -20,7 +20,7 @@ class NodeParameters:
     model: str = setting(DEFAULT_MODEL, f"the tracker, one of: {', '.join(list_models())}")
     weights: str = setting("", "path of a checkpoint as its authors published it; empty for the shipped weights")
     device: str = setting("auto", "cpu, cuda or cuda:1; auto for CUDA where there is one")
-    precision: str = setting("fp32", "type that the network computes in; auto tries them", choices=PRECISION_CHOICES)
+    precision: str = setting("fp32", "what the network computes in; auto tries all but int8", choices=PRECISION_CHOICES)
     backend: str = setting("torch", "what runs the network; onnxruntime takes what sot export wrote", choices=BACKENDS)
     threads: int = setting(0, "threads that the network takes on a CPU; 0 for as many as there are cores", 0, 1024)
     compile: str = setting("auto", "what makes the network faster; inductor takes a minute at start", choices=COMPILE)
