@@ -18,9 +18,9 @@ import sot_ros
 from sot_ros.checkpoints import read_state_dict
 from sot_ros.cli import main
 from sot_ros.evaluation.sequences import read_image
-from sot_ros.geometry import Box
+from sot_ros.geometry import Box, iou
 from sot_ros.networks.sot_mobile import sot_mobile
-from sot_ros.training.data import ImageStore, Instance, Source, Track, corners
+from sot_ros.training.data import ImageStore, Instance, Source, Track, corners, enclosing_box, find_object
 from sot_ros.training.datasets import read_source
 from sot_ros.training.losses import focal_loss, heatmap, response_loss, tracking_loss
 from sot_ros.training.pairs import PairDataset
@@ -289,6 +289,32 @@ def test_on_images_that_are_too_small_for_an_object_none_is_invented(tmp_path):
     assert drawn == set(large.unlabelled)
     with pytest.raises(ValueError, match="no objects of 12 pixels or more were found"):
         PairDataset([small], ImageStore([small], 1), PLAIN, 9, seed=0)[0]
+
+
+def test_what_stands_out_of_an_image_without_annotations_is_found_and_nothing_where_nothing_does():
+    rng = np.random.default_rng(0)
+    meadow = np.clip(rng.normal((60, 140, 50), 12, (240, 320, 3)), 0, 255).astype(np.uint8)
+    image, ball = meadow.copy(), Box(120, 70, 80, 90)
+    cv2.ellipse(image, (160, 115), (40, 45), 0, 0, 360, (200, 40, 180), -1)
+    assert iou(enclosing_box(find_object(image)), ball) > 0.9
+    assert find_object(meadow) == () and find_object(image[:, :20]) == ()
+
+
+def test_images_without_annotations_show_what_stands_out_or_else_an_ellipse(tmp_path):
+    image = np.full((200, 200, 3), 90, np.uint8)
+    cv2.rectangle(image, (70, 60), (130, 140), (20, 220, 240), -1)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    source = Source([], [tmp_path / "a.png"], 1.0)
+    images = ImageStore([source], 1)
+
+    def areas(found):
+        pairs = PairDataset([source], images, replace(PLAIN, found=found), 9, seed=0)
+        drawn = [pairs._track(np.random.default_rng(i), source)[0].box for i in range(20)]
+        return np.array([box.w * box.h for box in drawn])
+
+    assert areas(1.0) == pytest.approx(61 * 81, rel=0.05)
+    assert areas(0.0).std() > 1000
+    assert np.isclose(areas(0.5), 61 * 81, rtol=0.05).mean() == pytest.approx(0.5, abs=0.3)
 
 
 def test_images_beyond_the_memory_are_read_when_they_are_drawn(data):

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN as IMAGENET_MEAN
 from timm.data import IMAGENET_DEFAULT_STD as IMAGENET_STD
-from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from sot_ros.networks.folding import fold_batchnorm
 
 
 class MobileTrunk(nn.Module):
@@ -21,7 +21,9 @@ class MobileTrunk(nn.Module):
     Made from timm's `mobilenetv2_100`, random or trained, with BatchNorm folded into the convolutions.
     """
 
-    CHANNELS = 96 + 4 * 32
+    FINE_CHANNELS = 32
+    """Of the features of stride 8."""
+    CHANNELS = 96 + 4 * FINE_CHANNELS
 
     def __init__(self, mobilenet: nn.Module | None = None):
         super().__init__()
@@ -41,17 +43,6 @@ class MobileTrunk(nn.Module):
         stride8 = self.blocks[:3](self.bn1(self.conv_stem(x)))
         stride16 = self.blocks[3:](stride8)
         return torch.cat([stride16, F.pixel_unshuffle(stride8, 2)], dim=1)
-
-
-def fold_batchnorm(network: nn.Module) -> None:
-    """Make each convolution and the BatchNormAct2d of timm after it one convolution and the activation, in place."""
-    children = list(network.named_children())
-    for (name, layer), (next_name, following) in zip(children, children[1:], strict=False):
-        if isinstance(layer, nn.Conv2d) and isinstance(following, BatchNormAct2d):
-            setattr(network, name, fuse_conv_bn_eval(layer, following))
-            setattr(network, next_name, following.act)
-    for _, child in children:
-        fold_batchnorm(child)
 
 
 class MobilePatchEmbed(nn.Module):

@@ -15,6 +15,7 @@ from timm.data import IMAGENET_DEFAULT_STD as IMAGENET_STD
 from torch import Tensor, nn
 
 from sot_ros.geometry import Box, check_box
+from sot_ros.networks.folding import fold_batchnorm
 from sot_ros.trackers.precision import PRECISIONS, computing_in, store_in
 from sot_ros.trackers.settings import built_by, computed_by
 
@@ -36,11 +37,12 @@ class Tracker(ABC):
     """A network and the pipeline around it: cut, run, decode, move the box.
 
     A family implements `set_template` and `locate`, which cut and decode, and `embed` and `compute`, which are all that
-    the network does for them. They run without gradients, in the chosen precision.
+    the network does for them. They run without gradients, in the chosen precision. The network given to a tracker is
+    made ready for that in place, and cannot be trained any more.
     """
 
     def __init__(self, network: nn.Module, settings: Any, device: torch.device, precision: str = "fp32"):
-        self.network = store_in(network.eval(), precision)
+        self.network = store_in(fold_batchnorm(network.eval()), precision)
         self._settings = settings
         self.fixed = built_by(settings)
         """Names of the settings that cannot change."""

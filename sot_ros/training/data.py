@@ -67,16 +67,13 @@ class Masks(Sequence):
     def __getitem__(self, i: int) -> Instance:
         with Image.open(self.masks[i]) as mask:
             inside = np.array(mask) == self.value
-        # Contours go through the middles of pixels: of smaller ones, they are nearer to the edge.
-        fine = inside.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
-        contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        return Instance(self.images[i], tuple((c.reshape(-1, 2) + np.float32(0.5)) / 2 for c in contours))
+        return Instance(self.images[i], tuple(outlines(inside)))
 
 
 @dataclass(frozen=True)
 class Source:
-    """Objects of one data set, and how often they are drawn. Where there are no tracks, objects are invented on
-    `unlabelled` images."""
+    """Objects of one data set, and how often they are drawn. Where there are no tracks, objects are found or invented
+    on `unlabelled` images."""
 
     tracks: list[Track]
     unlabelled: list[Path]
@@ -102,6 +99,39 @@ def enclosing_box(outline: Iterable[np.ndarray]) -> Box:
         return Box(0, 0, 0, 0)
     (x1, y1), (x2, y2) = points.min(0).tolist(), points.max(0).tolist()
     return Box(x1, y1, x2 - x1, y2 - y1)
+
+
+def find_object(image: np.ndarray, side: int = 128) -> tuple[np.ndarray, ...]:
+    """The outline of what stands out from the margins of an image without annotations, (N, 2) pixels x, y; none where
+    nothing does.
+
+    GrabCut (Rother, Kolmogorov, Blake, 2004) on the image made as small as `side`: what looks like a margin of a
+    twelfth is background. Taken is what is mostly in one piece and fills 6 to 60 % of the image.
+    """
+    scale = side / max(image.shape[:2])
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    height, width = small.shape[:2]
+    x, y = width // 12, height // 12
+    if min(width - 2 * x, height - 2 * y) < 16:
+        return ()
+    labels, models = np.zeros((height, width), np.uint8), np.zeros((2, 1, 65))
+    cv2.setRNGSeed(0)
+    cv2.grabCut(small, labels, (x, y, width - 2 * x, height - 2 * y), *models, 4, cv2.GC_INIT_WITH_RECT)
+    inside = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    inside = cv2.morphologyEx(inside, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, pieces, statistics, _ = cv2.connectedComponentsWithStats(inside)
+    sizes = statistics[1:, cv2.CC_STAT_AREA]
+    if not len(sizes) or sizes.max() < 0.8 * sizes.sum() or not 0.06 < sizes.max() / inside.size < 0.6:
+        return ()
+    return tuple(outline / np.float32(scale) for outline in outlines(pieces == 1 + sizes.argmax()))
+
+
+def outlines(inside: np.ndarray) -> list[np.ndarray]:
+    """The outer edges (N, 2) of what is True in (H, W), in pixels x, y."""
+    # Contours go through the middles of pixels: of smaller ones, they are nearer to the edge.
+    fine = inside.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [(c.reshape(-1, 2) + np.float32(0.5)) / 2 for c in contours]
 
 
 class ImageStore:

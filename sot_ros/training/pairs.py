@@ -15,7 +15,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from sot_ros.geometry import Box, intersection
-from sot_ros.training.data import ImageStore, Instance, Source, enclosing_box
+from sot_ros.training.data import ImageStore, Instance, Source, enclosing_box, find_object
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class PairSettings:
     """Chance of a search region without the target: somewhere else, or with the target covered."""
     part: float = 0.3
     """Chance that the target is a part of a still image's object: only the template's box tells which."""
+    found: float = 0.7
+    """Chance that the object of an image without annotations is the one that stands out, where one does; otherwise it
+    is an ellipse."""
     margin: float = 0.06
     """Standard deviation of the template box's edges around the object, in shares of its width and height."""
     swap_still: float = 0.5
@@ -67,7 +70,7 @@ class PairDataset(Dataset):
     def __init__(self, sources: list[Source], images: ImageStore, settings: PairSettings, length: int, seed: int):
         self.sources, self.images, self.settings, self.length, self.seed = sources, images, settings, length, seed
         self.weights = np.array([s.weight for s in sources]) / sum(s.weight for s in sources)
-        self.cut_outs = [s for s in sources if s.tracks] or sources
+        self._found: dict[Path, tuple[np.ndarray, ...]] = {}
 
     def __len__(self) -> int:
         return self.length
@@ -100,11 +103,19 @@ class PairDataset(Dataset):
             if source.tracks:
                 track = source.tracks[rng.integers(len(source.tracks))].instances
             else:
-                path = source.unlabelled[rng.integers(len(source.unlabelled))]
-                track = [_invent(rng, path, self.images[path])]
+                track = [self._on_unlabelled(rng, source.unlabelled[rng.integers(len(source.unlabelled))])]
             if self._large(track[rng.integers(len(track))]):
                 return track
         raise ValueError(f"training data refused: no objects of {self.settings.smallest} pixels or more were found")
+
+    def _on_unlabelled(self, rng: np.random.Generator, path: Path) -> Instance:
+        """An object on an image without annotations: what stands out there, or an ellipse."""
+        if rng.random() < self.settings.found:
+            if path not in self._found:
+                self._found[path] = find_object(self.images[path])
+            if self._found[path]:
+                return Instance(path, self._found[path])
+        return _invent(rng, path, self.images[path])
 
     def _two_frames(self, rng: np.random.Generator, track: Sequence[Instance]) -> tuple[Instance, Instance]:
         """Template and search region of one object, which is large enough on both."""
@@ -123,13 +134,12 @@ class PairDataset(Dataset):
     def _other(self, rng: np.random.Generator, instance: Instance) -> Instance:
         """An object from another clip or still image; where there is none, a place on any image."""
         for _ in range(50):
-            track = self._track(rng, self.cut_outs[rng.integers(len(self.cut_outs))])
+            track = self._track(rng, self.sources[rng.integers(len(self.sources))])
             other = track[rng.integers(len(track))]
             elsewhere = other.image.parent != instance.image.parent or len(track) == 1 and other.image != instance.image
             if elsewhere and self._large(other):
                 return other
-        path = self._path(rng)
-        return _invent(rng, path, self.images[path])
+        return self._on_unlabelled(rng, self._path(rng))
 
     def _path(self, rng: np.random.Generator) -> Path:
         """Any image of any source."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import json
@@ -279,7 +280,7 @@ def validate(
     """AUC of the model's tracker with this network on each sequence, and their mean; and how well its confidence tells
     a target that is there from one that is not, as area under the ROC."""
     row = MODELS[model]
-    tracker = row.tracker(network, row.settings, device)
+    tracker = row.tracker(copy.deepcopy(network), row.settings, device)
     if not sequences:
         return {}, float("nan")
     aucs = {s.name: evaluate(tracker, s).auc for s in sequences}
