@@ -14,6 +14,7 @@ import torch
 import sot_ros
 from sot_ros.checkpoints import read_state_dict
 from sot_ros.networks.siamfc import SIAMTRACKERS_NAMES, siamfc
+from sot_ros.trackers.models import load_network
 
 torch.manual_seed(0)
 STATE = siamfc().state_dict()
@@ -42,7 +43,7 @@ LAYOUTS = {
 
 
 def assert_loads(path):
-    loaded = sot_ros.create_tracker("siamfc", weights=path, device="cpu").network.state_dict()
+    loaded = load_network("siamfc", path).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in STATE.items())
 
 

@@ -14,6 +14,7 @@ from golden.fill import fill_state, normal_input
 import sot_ros
 from sot_ros.drawing import draw_kept
 from sot_ros.networks.ostrack import ELIMINATION_BLOCKS, UNUSED, Elimination, OneStreamViT
+from sot_ros.trackers.models import find_model, load_network
 from sot_ros.trackers.ostrack import template_rows
 from sot_ros.trackers.settings import override
 
@@ -84,8 +85,8 @@ def assert_same(ours, theirs):
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
 
 
-def test_every_tensor_of_a_published_file_is_loaded_or_known_as_unused(tracker, model):
-    loaded, published = tracker.network.state_dict(), published_state(model.removesuffix("_ce"))
+def test_every_tensor_of_a_published_file_is_loaded_or_known_as_unused(weights, model):
+    loaded, published = load_network(model, weights[model]).state_dict(), published_state(model.removesuffix("_ce"))
     assert list(ROWS[model]) == list(ROWS[model.removesuffix("_ce")])
     assert set(published) - set(loaded) == set(UNUSED)
     assert all(torch.equal(tensor, published[name]) for name, tensor in loaded.items())
@@ -169,13 +170,13 @@ def test_every_choice_of_upstreams_code_computes_what_it_computes_there(choice, 
 
 @pytest.mark.parametrize("elimination", [True, False])
 def test_the_corner_head_computes_what_upstreams_does(elimination, tracker_256):
-    tracker = sot_ros.create_tracker(
-        "ostrack_256", weights="random", device="cpu", head="CORNER", elimination=elimination
-    )
-    network = tracker.network
+    row = find_model("ostrack_256")
+    settings = override(row.settings, head="CORNER", elimination=elimination)
+    network = row.build(settings)
     network.backbone = tracker_256.network.backbone
     head = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("box_head.")}
     network.load_state_dict(fill_state(head, SEED), strict=False)
+    tracker = row.tracker(network, settings, torch.device("cpu"))
 
     (corners, sharpness), _ = outputs(network, tracker.settings)
     (x1, y1, x2, y2), choice = corners[0].tolist(), "CORNER" if elimination else "plain_CORNER"

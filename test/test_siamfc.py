@@ -11,8 +11,9 @@ import torch
 from golden import synthetic_clip as clip
 from golden.fill import fill_state
 
-import sot_ros
 from sot_ros.geometry import Box, iou
+from sot_ros.trackers.models import find_model
+from sot_ros.trackers.settings import override
 
 UPSTREAM = np.load(Path(__file__).parent / "golden" / "siamfc.npz")
 META = json.loads(str(UPSTREAM["meta"]))
@@ -20,9 +21,10 @@ SEED = META["seed"]
 
 
 def siamfc(**settings):
-    tracker = sot_ros.create_tracker("siamfc", weights="random", device="cpu", **settings)
-    tracker.network.load_state_dict(fill_state(tracker.network.state_dict(), SEED))
-    return tracker
+    row = find_model("siamfc")
+    network = row.build(row.settings)
+    network.load_state_dict(fill_state(network.state_dict(), SEED))
+    return row.tracker(network, override(row.settings, **settings), torch.device("cpu"))
 
 
 def normal_input(tag, shape):

@@ -14,11 +14,11 @@ from timm.utils import reparameterize_model
 from torch import nn
 
 import sot_ros
-from sot_ros.checkpoints import load_weights, rename
+from sot_ros.checkpoints import rename
 from sot_ros.networks.stark import Tokens, sine_positions, stark_st50
 from sot_ros.networks.stark_lightning import StarkLightning
 from sot_ros.session import Session, State, Thresholds
-from sot_ros.trackers.models import MODELS
+from sot_ros.trackers.models import MODELS, load_network
 from sot_ros.trackers.settings import override
 from sot_ros.trackers.stark import StarkSTSettings, StarkSTTracker
 
@@ -118,12 +118,7 @@ def test_the_network_computes_upstreams_boxes_and_score(case):
 def test_every_tensor_of_a_published_file_is_loaded(case):
     row = MODELS[case.model]
     assert row.unused == ()
-    network = case.tracker.network
-    if case.model == "stark_lightning":
-        # The tracker's own is fused.
-        network = StarkLightning()
-        load_weights(network, case.file, row.names, row.unused, case.model)
-    loaded = network.state_dict()
+    loaded = load_network(case.model, case.file, case.tracker.settings).state_dict()
     for name, tensor in rename(case.state, row.names).items():
         assert torch.equal(loaded.pop(name), tensor), name
     assert all(name.endswith("num_batches_tracked") for name in loaded)

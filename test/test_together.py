@@ -9,6 +9,7 @@ from golden.fill import fill_state
 import sot_ros
 from sot_ros.session import Session, State, Thresholds
 from sot_ros.trackers import MultiTracker, track_together
+from sot_ros.trackers.models import find_model
 from sot_ros.trackers.settings import override
 
 CASES = [
@@ -30,9 +31,10 @@ FRAMES = range(1, 3)
 
 def filled(model, **settings):
     """A tracker whose weights, other than random ones, give boxes that are spread out."""
-    tracker = sot_ros.create_tracker(model, weights="random", device="cpu", **settings)
-    tracker.network.load_state_dict(fill_state(tracker.network.state_dict(), seed=3))
-    return tracker
+    row = find_model(model)
+    network = row.build(row.settings)
+    network.load_state_dict(fill_state(network.state_dict(), seed=3))
+    return row.tracker(network, override(row.settings, **settings), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

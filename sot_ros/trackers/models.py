@@ -237,21 +237,31 @@ def create_tracker(
     chosen = override(row.settings, **settings)
     where = find_device(device)
     check_precision(precision, where)
-    network = row.build(chosen)
-    if weights != "random":
-        path = weights or shipped_weights(model)
-        changed = (f" with {n}={getattr(chosen, n)}" for n in built_by(chosen) if n in settings)
-        try:
-            load_weights(network, path, row.names, row.unused, model + "".join(changed))
-        except MisfitError as error:
-            others = fitting_models(path)
-            raise MisfitError(f"{error}{'; this is ' if others else ''}{' or '.join(others)}") from None
-    network = network.to(where)
+    network = load_network(model, weights, chosen).to(where)
     if precision == "auto":
         precision = _fastest_precision(row, network, chosen, where, compile)
     tracker = row.tracker(network, chosen, where, precision)
     tracker.compiled = accelerate(tracker, compile)
     return tracker
+
+
+def load_network(model: str, weights: str | Path | None = None, settings: Any = None) -> nn.Module:
+    """The network of a model for these settings, by default the model's own, as its authors have it, before a tracker
+    makes it ready. `weights` and what is raised are those of `create_tracker`."""
+    row = find_model(model)
+    settings = settings or row.settings
+    network = row.build(settings)
+    if weights == "random":
+        return network
+    path = weights or shipped_weights(model)
+    changed = [n for n in built_by(settings) if getattr(settings, n) != getattr(row.settings, n)]
+    name = model + "".join(f" with {n}={getattr(settings, n)}" for n in changed)
+    try:
+        load_weights(network, path, row.names, row.unused, name)
+    except MisfitError as error:
+        others = fitting_models(path)
+        raise MisfitError(f"{error}{'; this is ' if others else ''}{' or '.join(others)}") from None
+    return network
 
 
 def _fastest_precision(row: Model, network: nn.Module, settings: Any, device: torch.device, compile: str) -> str:
