@@ -170,6 +170,14 @@ def test_values_of_the_file_can_be_changed_by_name(data, start, tmp_path, capsys
     assert "unknown name 'step': config.yaml has batch," in capsys.readouterr().err
 
 
+def test_the_record_also_tells_how_the_weights_were_made_that_it_went_on_from(data, start, tmp_path):
+    sot_train(data, start, tmp_path / "first")
+    sot_train(data, tmp_path / "first" / "sot_mobile.safetensors", tmp_path / "second", seed=4)
+    first, second = (json.loads((tmp_path / name / "sot_mobile.json").read_text()) for name in ("first", "second"))
+    assert first["init"] == "random.safetensors"
+    assert second["init"] == first and second["config"]["seed"] == 4
+
+
 @pytest.mark.parametrize("model", [m for m in RECIPES if m != "sot_mobile"])
 def test_other_models_come_from_the_same_trainer(model, data, tmp_path):
     write_weights(RECIPES[model].network(), tmp_path / "random.safetensors")

@@ -1,4 +1,4 @@
-"""The network of the default model: a MobileNetV2 trunk, correlation with the template, two joint attention layers."""
+"""The network of the default model: a MobileNetV2 trunk, correlation with the template on two levels, joint layers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ MAX_CHANGE = 4.0
 
 
 class Template(NamedTuple):
-    """What is kept of the target: tokens (B, 64, D), what share (B, 64) of each token's cell it fills, and the width
-    and height (B, 2) of its box as shares of the template's side."""
+    """What is kept of the target: tokens (B, 64, D), what share (B, 64) of each token's cell it fills, the width and
+    height (B, 2) of its box as shares of the template's side, and finer tokens (B, 256, 32), whose length is that share
+    of their cells."""
 
     tokens: Tensor
     foreground: Tensor
     extent: Tensor
+    fine: Tensor
 
 
 class SotMobile(nn.Module):
@@ -39,13 +41,17 @@ class SotMobile(nn.Module):
     Sizes are found as changes of the template box's: which part of an object is meant, only that box tells.
     """
 
-    def __init__(self, dim: int = 128, depth: int = 2, heads: int = 4, head_channels: int = 48):
+    def __init__(self, dim: int = 160, depth: int = 4, heads: int = 5, head_channels: int = 64):
         super().__init__()
         cells, search_cells = (TEMPLATE_SIZE // STRIDE) ** 2, (SEARCH_SIZE // STRIDE) ** 2
         self.trunk = MobileTrunk()
         self.project = nn.Linear(MobileTrunk.CHANNELS, dim)
         self.project_norm = nn.LayerNorm(dim)
         self.correlation = nn.Linear(cells + 4, dim)
+        self.fine_project = nn.Linear(MobileTrunk.FINE_CHANNELS, MobileTrunk.FINE_CHANNELS)
+        self.fine_norm = nn.LayerNorm(MobileTrunk.FINE_CHANNELS)
+        # Of the four fine cells in each search cell, with all fine cells of the template.
+        self.fine_correlation = nn.Linear(4 * (4 * cells), dim)
         self.foreground = nn.Parameter(torch.zeros(2, dim))
         self.template_position = nn.Parameter(torch.zeros(1, cells, dim))
         self.search_position = nn.Parameter(torch.zeros(1, search_cells, dim))
@@ -64,7 +70,9 @@ class SotMobile(nn.Module):
         z (B, 3, 128, 128) is RGB in 0..255; extent (B, 2) the targets' width and height as shares of its side.
         """
         centered = torch.cat([torch.full_like(extent, 0.5), extent], dim=1)
-        return Template(self._tokens(z), coverage(centered, z.shape[-1] // STRIDE), extent)
+        tokens, fine = self._tokens(z)
+        n = z.shape[-1] // STRIDE
+        return Template(tokens, coverage(centered, n), extent, fine * coverage(centered, 2 * n)[..., None])
 
     def forward(self, template: Template, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Search regions (B, 3, 224, 224), RGB in 0..255 -> scores, sizes and offsets as of `CenterHead`."""
@@ -72,9 +80,10 @@ class SotMobile(nn.Module):
 
     def search(self, template: Template, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What `forward` returns, and the tokens (B, n * n, D) of the search regions."""
-        z, x = template.tokens, self._tokens(x)
+        z, (x, fine) = template.tokens, self._tokens(x)
         fill = template.foreground[..., None]
-        search = x + self.correlation(_correlate(z, x, template.foreground)) + self.search_position
+        coarse = self.correlation(_correlate(z, x, template.foreground))
+        search = x + coarse + self.fine_correlation(_correlate_fine(template.fine, fine)) + self.search_position
         z = z + self.template_position + fill * self.foreground[0] + (1 - fill) * self.foreground[1]
         tokens = self.norm(self.joint(torch.cat([z, search], dim=1))[:, z.shape[1] :])
         n = SEARCH_SIZE // STRIDE
@@ -82,9 +91,12 @@ class SotMobile(nn.Module):
         unchanged = template.extent * TEMPLATE_FACTOR / SEARCH_FACTOR
         return score, unchanged[..., None, None] * MAX_CHANGE ** (2 * change - 1), offset, x
 
-    def _tokens(self, patch: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, H W / 256, D)."""
-        return self.project_norm(self.project(self.trunk(patch).flatten(2).transpose(1, 2)))
+    def _tokens(self, patch: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) -> tokens (B, H W / 256, D), and finer ones of length 1, (B, H W / 64, 32)."""
+        features = self.trunk(patch)
+        fine = F.pixel_shuffle(features[:, -4 * MobileTrunk.FINE_CHANNELS :], 2).flatten(2).transpose(1, 2)
+        fine = F.normalize(self.fine_norm(self.fine_project(fine)), dim=-1)
+        return self.project_norm(self.project(features.flatten(2).transpose(1, 2))), fine
 
 
 def coverage(box: Tensor, n: int) -> Tensor:
@@ -111,6 +123,13 @@ def _correlate(z: Tensor, x: Tensor, foreground: Tensor) -> Tensor:
     return torch.cat([cosine, torch.stack(summary, dim=-1)], dim=-1)
 
 
+def _correlate_fine(z: Tensor, x: Tensor) -> Tensor:
+    """Products of fine tokens, template (B, 256, 32) and search (B, 4 n n, 32), by the cell that the latter lie in:
+    (B, n * n, 4 * 256)."""
+    n = math.isqrt(x.shape[1])
+    return F.pixel_unshuffle((z @ x.transpose(1, 2)).unflatten(2, (n, n)), 2).flatten(2).transpose(1, 2)
+
+
 def sot_mobile() -> SotMobile:
-    """The shipped default: 128 channels, two joint layers."""
+    """The shipped default: 160 channels, four joint layers."""
     return SotMobile()

@@ -83,16 +83,16 @@ class SotMobileTracker(Tracker):
         self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
         return Estimate(self.box, confidence)
 
-    def embed(self, patches: Tensor, extents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A `Template`'s three, and its appearance."""
+    def embed(self, patches: Tensor, extents: Tensor) -> tuple[Tensor, ...]:
+        """A `Template`'s parts, and its appearance."""
         template = self.network.embed(self.to_device(patches), extents)
         centered = torch.cat([torch.full_like(extents, 0.5), extents], dim=1)
         return *template, appearance(template.tokens.float(), centered)
 
     def compute(
-        self, tokens: Tensor, foreground: Tensor, extent: Tensor, patches: Tensor
+        self, tokens: Tensor, foreground: Tensor, extent: Tensor, fine: Tensor, patches: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        found = self.search(Template(tokens, foreground, extent), self.to_device(patches))
+        found = self.search(Template(tokens, foreground, extent, fine), self.to_device(patches))
         score, size, offset, tokens = (m.float() for m in found)
         influence = self.settings.window_influence
         boxes, index = decode_center(score * (1 - influence + influence * self.window), size, offset)
@@ -124,5 +124,6 @@ class _Search(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, foreground: Tensor, extent: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        return self.network.search(Template(tokens, foreground, extent), x)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        *template, x = inputs
+        return self.network.search(Template(*template), x)

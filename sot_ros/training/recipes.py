@@ -81,6 +81,11 @@ def attend_to_likeness(blocks: nn.ModuleList) -> None:
         nn.init.zeros_(block.attn.qkv.bias)
 
 
+def _start_mobile(network: SotMobile) -> None:
+    _imagenet(network)
+    attend_to_likeness(network.joint)
+
+
 def _start_ostrack(network: OSTrack) -> None:
     _imagenet(_patch_embed(network))
     attend_to_likeness(network.backbone.blocks)
@@ -92,7 +97,7 @@ SIAMFC_PAIRS = PairSettings(127, 1.0, 191, 191 / 127, context=CONTEXT)
 OSTRACK_PAIRS = PairSettings(128, 2.0, 256, 4.0)
 
 RECIPES: dict[str, Recipe] = {
-    "sot_mobile": Recipe(sot_mobile, _imagenet, _trunk, MOBILE_PAIRS, mobile_loss),
+    "sot_mobile": Recipe(sot_mobile, _start_mobile, _trunk, MOBILE_PAIRS, mobile_loss),
     "siamfc_sot": Recipe(siamfc, lambda network: None, lambda network: [], SIAMFC_PAIRS, siamfc_loss),
     "ostrack_tiny": Recipe(
         ostrack_tiny,

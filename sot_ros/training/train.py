@@ -86,7 +86,7 @@ def train(
         sequences, curves = held_out_sequences(data, config["data"]), open_curves(out)
         record = {
             "command": f"sot train {config_file.name} --data {data.name} --out {out.name}",
-            "init": init.name if init else None,
+            "init": made_from(init),
             "config": config,
             "data_sha256": hashlib.sha256(seen.encode()).hexdigest(),
             "torch": torch.__version__,
@@ -135,6 +135,13 @@ def start_network(recipe: Recipe, model: str, config: Mapping[str, Any], init: P
     for part in trunk[: len(trunk) - config["trained_blocks"]]:
         part.requires_grad_(False)
     return network
+
+
+def made_from(init: Path | None) -> Any:
+    """What is recorded of the weights that a training starts from: how they were made, where that lies beside them; or
+    else their file's name."""
+    record = init.with_suffix(".json") if init else None
+    return json.loads(record.read_text()) if record and record.is_file() else init.name if init else None
 
 
 def write_weights(network: nn.Module, path: Path) -> None:
