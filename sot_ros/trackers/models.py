@@ -84,7 +84,7 @@ MODELS: dict[str, Model] = {
         sot_mobile,
         SotMobileSettings(),
         published="",
-        # Chosen on tracks held out of its training, as docs/robots.md tells.
+        # Chosen on held-out tracks, for the model before, as docs/robots.md tells.
         occluded_below=0.55,
         tracking_above=0.65,
     ),
