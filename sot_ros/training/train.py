@@ -140,8 +140,10 @@ def start_network(recipe: Recipe, model: str, config: Mapping[str, Any], init: P
 def made_from(init: Path | None) -> Any:
     """What is recorded of the weights that a training starts from: how they were made, where that lies beside them; or
     else their file's name."""
-    record = init.with_suffix(".json") if init else None
-    return json.loads(record.read_text()) if record and record.is_file() else init.name if init else None
+    if init is None:
+        return None
+    record = init.with_suffix(".json")
+    return json.loads(record.read_text()) if record.is_file() else init.name
 
 
 def write_weights(network: nn.Module, path: Path) -> None:
