@@ -17,7 +17,7 @@ from golden import synthetic_clip as clip
 import sot_ros
 from sot_ros.checkpoints import read_state_dict
 from sot_ros.cli import main
-from sot_ros.evaluation.sequences import read_image
+from sot_ros.evaluation.sequences import both_ways, read_image
 from sot_ros.geometry import Box, iou
 from sot_ros.networks.sot_mobile import sot_mobile
 from sot_ros.training.data import ImageStore, Instance, Source, Track, corners, enclosing_box, find_object
@@ -25,7 +25,7 @@ from sot_ros.training.datasets import read_source
 from sot_ros.training.losses import focal_loss, heatmap, response_loss, tracking_loss
 from sot_ros.training.pairs import PairDataset
 from sot_ros.training.recipes import MOBILE_PAIRS, RECIPES, attend_to_likeness
-from sot_ros.training.train import Processes, _batches, write_weights
+from sot_ros.training.train import Processes, _batches, held_out_sequences, write_weights
 from sot_ros.training.trunk import find_trunk_weights, imagenet_trunk
 
 CONFIG = {
@@ -200,7 +200,7 @@ def test_a_one_stream_network_starts_by_attending_to_what_is_alike():
         assert (attention.argmax(1) == torch.arange(20)).all()
 
 
-CHANCES = ("absent", "swap_still", "swap_track", "distractors", "fill", "part", "margin")
+CHANCES = ("absent", "swap_still", "swap_track", "distractors", "fill", "part", "margin", "followed")
 PLAIN = replace(MOBILE_PAIRS, **dict.fromkeys(CHANCES, 0))
 
 
@@ -263,6 +263,23 @@ def test_a_part_has_a_shape_of_its_own_and_a_whole_the_objects(data):
     wholes = PairDataset([still], images, PLAIN, 30, seed=0)
     assert np.std([np.log(np.divide(*parts[i].extent)) for i in range(30)]) > 0.2
     assert [np.divide(*wholes[i].extent) for i in range(30)] == pytest.approx([whole.w / whole.h] * 30, rel=0.02)
+
+
+def test_a_part_of_a_tracks_object_is_the_same_part_on_both_frames(tmp_path):
+    # The clip's square moves as a whole, so a part's share of it stays what it was.
+    for t in range(6):
+        cv2.imwrite(str(tmp_path / f"{t}.png"), clip.frame(t)[..., ::-1])
+    track = [Instance(tmp_path / f"{t}.png", (corners(*clip.box(t)),)) for t in range(6)]
+    source = Source([Track("clip", track)], [], 1.0)
+    pairs = PairDataset([source], ImageStore([source], 1), replace(PLAIN, followed=1.0), 30, seed=0)
+    parts = [pairs._followed_part(np.random.default_rng(i), track) for i in range(30)]
+    shapes = []
+    for (first, edges), (second, edges_there) in filter(None, parts):
+        assert first is not second and np.abs(edges_there - edges).max() < 0.1
+        shapes.append(edges)
+    assert len(shapes) > 5 and np.std(shapes, axis=0).min() > 0.05
+    extents = np.array([pairs[i].extent for i in range(30)])
+    assert np.std(np.log(extents[:, 0] / extents[:, 1])) > 0.2
 
 
 def test_frames_of_a_track_are_not_too_far_apart(data):
@@ -425,3 +442,12 @@ def test_the_trunk_computes_what_mobilenetv2_with_these_weights_does():
         expected = reference.features[:14]((x - trunk.mean) / trunk.std)
         found = trunk(x)[:, : expected.shape[1]]
     assert (found - expected).abs().max() < 1e-3 * expected.abs().max()
+
+
+def test_a_held_out_clip_is_there_once_and_tracked_both_ways(data):
+    # Once, because what the confidence is asked for elsewhere must be another clip.
+    sequences = held_out_sequences(data, CONFIG["data"])
+    assert [s.name for s in sequences] == ["second"]
+    forwards, backwards = both_ways(sequences)
+    assert forwards is sequences[0] and backwards.frames == forwards.frames[::-1]
+    assert np.array_equal(backwards.truth, forwards.truth[::-1])

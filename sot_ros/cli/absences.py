@@ -31,8 +31,7 @@ def run(args: argparse.Namespace) -> None:
     names = {field.name for field in dataclasses.fields(thresholds)} & set(given)
     thresholds = override(thresholds, **{name: given.pop(name) for name in names})
     tracker = create_tracker(model, args.weights, args.device, args.precision, **given)
-    # Held-out tracks come forwards and backwards; backwards is the same scene again.
-    sequences = eval.sequences_of(args)[:: 2 if args.held_out else 1]
+    sequences = eval.sequences_of(args)
 
     outcomes = {"session": [], "tracker alone": [], f"from {thresholds.tracking_above:g} on": []}
     for clip in tqdm(absences(sequences), desc=model, unit="clip", leave=False):

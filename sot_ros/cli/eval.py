@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
 
     from sot_ros.evaluation.confidence import probe
     from sot_ros.evaluation.nanotrack import NanoTrack
-    from sot_ros.evaluation.sequences import disturbed_starts, evaluate
+    from sot_ros.evaluation.sequences import both_ways, disturbed_starts, evaluate
     from sot_ros.trackers.models import DEFAULT_MODEL, create_tracker
     from sot_ros.training.untrained import Untrained
 
@@ -51,10 +51,11 @@ def run(args: argparse.Namespace) -> None:
     if args.untrained:
         trackers["untrained"] = Untrained()
     sequences = sequences_of(args)
+    passes = both_ways(sequences) if args.held_out else sequences
     results = {}
     for name, tracker in trackers.items():
         results[name], disturbed = [], []
-        for s in tqdm(sequences, desc=name, unit="sequence", leave=False):
+        for s in tqdm(passes, desc=name, unit="sequence", leave=False):
             results[name].append(evaluate(tracker, s))
             if args.sre:
                 disturbed.append([evaluate(tracker, s, start).auc for start in disturbed_starts(s.truth[0])])
@@ -127,7 +128,7 @@ def print_confidence(probes: list[Probe]) -> None:
 
 
 def sequences_of(args: argparse.Namespace) -> list[Sequence]:
-    """The sequences in the folder, or those of the tracks in it that a training holds out, forwards and backwards."""
+    """The sequences in the folder, or those of the tracks in it that a training holds out."""
     from sot_ros.evaluation.sequences import find_sequences
     from sot_ros.training.train import held_out_sequences
 

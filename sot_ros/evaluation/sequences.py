@@ -79,6 +79,12 @@ def find_sequences(root: Path) -> list[Sequence]:
     return [read_sequence(folder) for folder in folders]
 
 
+def both_ways(sequences: list[Sequence]) -> list[Sequence]:
+    """Each sequence, and after it the same with time reversed."""
+    reversed_ = [Sequence(f"{s.name} backwards", s.frames[::-1], s.truth[::-1]) for s in sequences]
+    return [s for pair in zip(sequences, reversed_, strict=True) for s in pair]
+
+
 def read_image(path: Path) -> np.ndarray:
     """An image file as (H, W, 3) uint8 RGB; raises ValueError for what is no image."""
     image = cv2.imread(str(path))

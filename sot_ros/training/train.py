@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from sot_ros.checkpoints import load_weights
 from sot_ros.evaluation.confidence import presence_area, probe
-from sot_ros.evaluation.sequences import Sequence, evaluate
+from sot_ros.evaluation.sequences import Sequence, both_ways, evaluate
 from sot_ros.trackers.models import MODELS, find_device
 from sot_ros.trackers.precision import PRECISIONS
 from sot_ros.training.data import ImageStore, manifest
@@ -271,7 +271,7 @@ def open_curves(out: Path) -> Any:
 
 
 def held_out_sequences(data: Path, entries: list[Mapping[str, Any]]) -> list[Sequence]:
-    """The tracks that training leaves out, forwards and backwards."""
+    """The tracks that training leaves out."""
     found = []
     for entry in entries:
         held_out = entry.get("hold_out", ())
@@ -279,18 +279,18 @@ def held_out_sequences(data: Path, entries: list[Mapping[str, Any]]) -> list[Seq
             if track.name in held_out:
                 frames, truth = [i.image for i in track.instances], np.array([i.box for i in track.instances])
                 found.append(Sequence(track.name, frames, truth))
-                found.append(Sequence(f"{track.name} backwards", frames[::-1], truth[::-1]))
     return found
 
 
 def validate(
     network: nn.Module, model: str, sequences: list[Sequence], device: torch.device
 ) -> tuple[dict[str, float], float]:
-    """AUC of the model's tracker with this network on each sequence, and their mean; and how well its confidence tells
-    a target that is there from one that is not, as area under the ROC."""
+    """AUC of the model's tracker with this network on each sequence, forwards and backwards, and their mean; and how
+    well its confidence tells a target that is there from one that is not, as area under the ROC."""
     row = MODELS[model]
     tracker = row.tracker(copy.deepcopy(network), row.settings, device)
     if not sequences:
         return {}, float("nan")
-    aucs = {s.name: evaluate(tracker, s).auc for s in sequences}
+    aucs = {s.name: evaluate(tracker, s).auc for s in both_ways(sequences)}
+    # Forwards alone: backwards, another sequence could be the same clip, which shows the target.
     return aucs | {"mean": float(np.mean(list(aucs.values())))}, presence_area(list(probe(tracker, sequences)))
