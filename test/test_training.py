@@ -200,7 +200,7 @@ def test_a_one_stream_network_starts_by_attending_to_what_is_alike():
         assert (attention.argmax(1) == torch.arange(20)).all()
 
 
-CHANCES = ("absent", "swap_still", "swap_track", "distractors", "fill", "part", "margin", "followed")
+CHANCES = ("absent", "swap_still", "swap_track", "distractors", "fill", "part", "margin")
 PLAIN = replace(MOBILE_PAIRS, **dict.fromkeys(CHANCES, 0))
 
 
@@ -263,23 +263,6 @@ def test_a_part_has_a_shape_of_its_own_and_a_whole_the_objects(data):
     wholes = PairDataset([still], images, PLAIN, 30, seed=0)
     assert np.std([np.log(np.divide(*parts[i].extent)) for i in range(30)]) > 0.2
     assert [np.divide(*wholes[i].extent) for i in range(30)] == pytest.approx([whole.w / whole.h] * 30, rel=0.02)
-
-
-def test_a_part_of_a_tracks_object_is_the_same_part_on_both_frames(tmp_path):
-    # The clip's square moves as a whole, so a part's share of it stays what it was.
-    for t in range(6):
-        cv2.imwrite(str(tmp_path / f"{t}.png"), clip.frame(t)[..., ::-1])
-    track = [Instance(tmp_path / f"{t}.png", (corners(*clip.box(t)),)) for t in range(6)]
-    source = Source([Track("clip", track)], [], 1.0)
-    pairs = PairDataset([source], ImageStore([source], 1), replace(PLAIN, followed=1.0), 30, seed=0)
-    parts = [pairs._followed_part(np.random.default_rng(i), track) for i in range(30)]
-    shapes = []
-    for (first, edges), (second, edges_there) in filter(None, parts):
-        assert first is not second and np.abs(edges_there - edges).max() < 0.1
-        shapes.append(edges)
-    assert len(shapes) > 5 and np.std(shapes, axis=0).min() > 0.05
-    extents = np.array([pairs[i].extent for i in range(30)])
-    assert np.std(np.log(extents[:, 0] / extents[:, 1])) > 0.2
 
 
 def test_frames_of_a_track_are_not_too_far_apart(data):

@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 
 from sot_ros.geometry import Box, intersection
 from sot_ros.training.data import ImageStore, Instance, Source, enclosing_box, find_object
-from sot_ros.training.follow import follow
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,6 @@ class PairSettings:
     """Chance of a search region without the target: somewhere else, or with the target covered."""
     part: float = 0.3
     """Chance that the target is a part of a still image's object: only the template's box tells which."""
-    followed: float = 0.6
-    """Chance that the target is a part of a track's object, which is followed from one frame to the other, if that can
-    be done."""
-    steps: int = 24
-    """Most frames over which a part is followed."""
     found: float = 0.7
     """Chance that the object of an image without annotations is the one that stands out, where one does; otherwise it
     is an ellipse."""
@@ -92,16 +86,12 @@ class PairDataset(Dataset):
         present = rng.random() >= s.absent
 
         flip, edges = rng.random() < 0.5, self._edges(rng, first, still)
-        edges_there = edges
-        part = self._followed_part(rng, track) if not still and rng.random() < s.followed else None
-        if part:
-            (first, edges), (second, edges_there) = part
         template, box = self._template(rng, first, edges, flip, swap_background=swap and rng.random() < 0.3)
         extent = np.float32([box.w, box.h]) / s.template_size
         covered = not present and rng.random() < 0.5
         if not present and not covered:
             second = self._other(rng, first)
-        search, box = self._search(rng, second, edges_there, first, flip, swap, still, present, covered)
+        search, box = self._search(rng, second, edges, first, flip, swap, still, present, covered)
         template, search = _photometric(rng, template, search)
         box = np.float32([*box.center, min(box.w, s.search_size), min(box.h, s.search_size)]) / s.search_size
         chw = (np.ascontiguousarray(p.transpose(2, 0, 1)) for p in (template, search))
@@ -172,32 +162,12 @@ class PairDataset(Dataset):
         """
         s = self.settings
         if still and rng.random() < s.part:
-            edges, box = _part(rng), instance.box
-            if min(edges[2:] - edges[:2]) * min(box.w, box.h) >= 8:
-                return edges
-        return np.array([0, 0, 1, 1]) + np.clip(rng.normal(0, s.margin, 4), -2.5 * s.margin, 2.5 * s.margin)
-
-    def _followed_part(
-        self, rng: np.random.Generator, track: Sequence[Instance]
-    ) -> tuple[tuple[Instance, np.ndarray], tuple[Instance, np.ndarray]] | None:
-        """The edges of a part of a track's object on two frames; None where it cannot be followed."""
-        at, edges = int(rng.integers(len(track))), _part(rng)
-        way = range(at, min(at + self.settings.steps, len(track)))
-        if rng.random() < 0.5:
-            way = range(at, max(at - self.settings.steps, -1), -1)
-        first = track[at]
-        part = enclosing_box(_target(first, edges))
-        if not self._large(first) or _filled(first.outline, part) < 0.65:
-            return None
-        boxes = follow((self.images[track[i].image] for i in way), part)
-        if len(boxes) < 2:
-            return None
-        last = int(rng.integers(1, len(boxes)))
-        second, found = track[way[last]], boxes[last]
-        if not self._large(second) or found.w * found.h < self.settings.smallest**2:
-            return None
-        low, size = np.array(found[:2]) - second.box[:2], np.array(found[2:])
-        return (first, edges), (second, np.concatenate([low, low + size]) / np.tile(second.box[2:], 2))
+            size = rng.uniform(0.35, 0.9, 2)
+            low = rng.uniform(0, 1 - size)
+            box = instance.box
+            if min(size) * min(box.w, box.h) >= 8:
+                return np.array([*low, *(low + size)])
+        return np.array([0, 0, 1, 1]) + np.clip(rng.normal(0, s.margin, 4), -0.15, 0.15)
 
     def _template(
         self, rng: np.random.Generator, instance: Instance, edges: np.ndarray, flip: bool, swap_background: bool
@@ -330,19 +300,6 @@ def _invent(rng: np.random.Generator, path: Path, image: np.ndarray) -> Instance
     phase = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     ellipse = np.stack([np.cos(phase), np.sin(phase)], axis=1) * (best.w / 2, best.h / 2) + best.center
     return Instance(path, (np.float32(ellipse),))
-
-
-def _part(rng: np.random.Generator) -> np.ndarray:
-    """Edges of a part of an object, as of `PairDataset._edges`."""
-    size = rng.uniform(0.35, 0.9, 2)
-    low = rng.uniform(0, 1 - size)
-    return np.array([*low, *(low + size)])
-
-
-def _filled(outline: tuple[np.ndarray, ...], box: Box, side: int = 32) -> float:
-    """Share of a box that lies within an outline."""
-    square = _place(np.diag([side / box.w, side / box.h]), (0, 0), 1.0, (-box.x * side / box.w, -box.y * side / box.h))
-    return float(_mask(_transform(outline, square), side).mean()) / 255
 
 
 def _target(instance: Instance, edges: np.ndarray) -> list[np.ndarray]:
