@@ -11,7 +11,7 @@ import sot_ros
 from sot_ros.evaluation.sequences import evaluate, read_sequence
 from sot_ros.geometry import Box, iou
 from sot_ros.networks.heads import CenterHead, decode_center, hann_window
-from sot_ros.networks.sot_mobile import Template, _correlate_fine, sot_mobile
+from sot_ros.networks.sot_mobile import Template, _by_cell, sot_mobile
 from sot_ros.trackers.models import DEFAULT_MODEL, shipped_weights
 from sot_ros.trackers.sot_mobile import compile_for_cpu
 
@@ -132,17 +132,16 @@ def test_of_the_templates_fine_tokens_only_the_targets_count():
     network = sot_mobile().eval()
     with torch.inference_mode():
         fine = network.embed(255 * torch.rand(1, 3, 128, 128), torch.tensor([[0.5, 0.25]])).fine
-    length = fine.norm(dim=-1).reshape(16, 16)
+    length = fine.norm(dim=-1).reshape(8, 8, 2, 2).transpose(1, 2).reshape(16, 16)
     torch.testing.assert_close(length[6:10, 4:12], torch.ones(4, 8))
     assert length.sum() == pytest.approx(32, abs=1e-3)
 
 
 def test_fine_tokens_are_compared_by_the_cell_they_lie_in():
-    z, x = torch.rand(1, 256, 32), torch.rand(1, 28 * 28, 32)
+    maps = torch.rand(1, 32, 28, 28)
     row, column = 3, 5
-    four = [(2 * row + dy) * 28 + 2 * column + dx for dy in (0, 1) for dx in (0, 1)]
-    compared = _correlate_fine(z, x)[0, row * 14 + column].reshape(256, 4)
-    torch.testing.assert_close(compared, z[0] @ x[0, four].T)
+    four = [maps[0, :, 2 * row + dy, 2 * column + dx] for dy in (0, 1) for dx in (0, 1)]
+    assert torch.equal(_by_cell(maps).reshape(14, 14, 4, 32)[row, column], torch.stack(four))
 
 
 def test_the_centre_head_is_decoded_at_the_chosen_cell():

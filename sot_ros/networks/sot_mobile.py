@@ -26,8 +26,8 @@ MAX_CHANGE = 4.0
 
 class Template(NamedTuple):
     """What is kept of the target: tokens (B, 64, D), what share (B, 64) of each token's cell it fills, the width and
-    height (B, 2) of its box as shares of the template's side, and finer tokens (B, 256, 32), whose length is that share
-    of their cells."""
+    height (B, 2) of its box as shares of the template's side, and finer tokens (B, 256, 32), four for each of the 64,
+    whose length is that share of their cells."""
 
     tokens: Tensor
     foreground: Tensor
@@ -72,7 +72,8 @@ class SotMobile(nn.Module):
         centered = torch.cat([torch.full_like(extent, 0.5), extent], dim=1)
         tokens, fine = self._tokens(z)
         n = z.shape[-1] // STRIDE
-        return Template(tokens, coverage(centered, n), extent, fine * coverage(centered, 2 * n)[..., None])
+        fine_share = _by_cell(coverage(centered, 2 * n).unflatten(1, (1, 2 * n, 2 * n)))
+        return Template(tokens, coverage(centered, n), extent, fine * fine_share)
 
     def forward(self, template: Template, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Search regions (B, 3, 224, 224), RGB in 0..255 -> scores, sizes and offsets as of `CenterHead`."""
@@ -83,7 +84,9 @@ class SotMobile(nn.Module):
         z, (x, fine) = template.tokens, self._tokens(x)
         fill = template.foreground[..., None]
         coarse = self.correlation(_correlate(z, x, template.foreground))
-        search = x + coarse + self.fine_correlation(_correlate_fine(template.fine, fine)) + self.search_position
+        # Products with all fine cells of the template, of the four fine cells in each search cell together.
+        products = (fine @ template.fine.transpose(1, 2)).reshape(*x.shape[:2], -1)
+        search = x + coarse + self.fine_correlation(products) + self.search_position
         z = z + self.template_position + fill * self.foreground[0] + (1 - fill) * self.foreground[1]
         tokens = self.norm(self.joint(torch.cat([z, search], dim=1))[:, z.shape[1] :])
         n = SEARCH_SIZE // STRIDE
@@ -92,9 +95,10 @@ class SotMobile(nn.Module):
         return score, unchanged[..., None, None] * MAX_CHANGE ** (2 * change - 1), offset, x
 
     def _tokens(self, patch: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> tokens (B, H W / 256, D), and finer ones of length 1, (B, H W / 64, 32)."""
+        """(B, 3, H, W) -> tokens (B, H W / 256, D), and finer ones of length 1, (B, H W / 64, 32), by the cell that
+        they lie in."""
         features = self.trunk(patch)
-        fine = F.pixel_shuffle(features[:, -4 * MobileTrunk.FINE_CHANNELS :], 2).flatten(2).transpose(1, 2)
+        fine = _four_to_a_cell(features[:, -4 * MobileTrunk.FINE_CHANNELS :])
         fine = F.normalize(self.fine_norm(self.fine_project(fine)), dim=-1)
         return self.project_norm(self.project(features.flatten(2).transpose(1, 2))), fine
 
@@ -123,11 +127,15 @@ def _correlate(z: Tensor, x: Tensor, foreground: Tensor) -> Tensor:
     return torch.cat([cosine, torch.stack(summary, dim=-1)], dim=-1)
 
 
-def _correlate_fine(z: Tensor, x: Tensor) -> Tensor:
-    """Products of fine tokens, template (B, 256, 32) and search (B, 4 n n, 32), by the cell that the latter lie in:
-    (B, n * n, 4 * 256)."""
-    n = math.isqrt(x.shape[1])
-    return F.pixel_unshuffle((z @ x.transpose(1, 2)).unflatten(2, (n, n)), 2).flatten(2).transpose(1, 2)
+def _four_to_a_cell(unshuffled: Tensor) -> Tensor:
+    """Maps (B, 4 C, n, n) of `F.pixel_unshuffle` -> (B, 4 n n, C): cell after cell, the four finer ones of each row by
+    row."""
+    return unshuffled.unflatten(1, (-1, 4)).permute(0, 3, 4, 2, 1).flatten(1, 3)
+
+
+def _by_cell(maps: Tensor) -> Tensor:
+    """Maps (B, C, 2 n, 2 n) -> (B, 4 n n, C), in the same order."""
+    return _four_to_a_cell(F.pixel_unshuffle(maps, 2))
 
 
 def sot_mobile() -> SotMobile:
