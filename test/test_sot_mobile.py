@@ -143,6 +143,17 @@ def test_fine_tokens_are_compared_by_the_cell_they_lie_in():
     four = [maps[0, :, 2 * row + dy, 2 * column + dx] for dy in (0, 1) for dx in (0, 1)]
     assert torch.equal(_by_cell(maps).reshape(14, 14, 4, 32)[row, column], torch.stack(four))
 
+    network, compared = sot_mobile().eval(), []
+    network.cell_correlation.register_forward_pre_hook(lambda _, inputs: compared.append(inputs[0]))
+    x = 255 * torch.rand(1, 3, 224, 224)
+    with torch.inference_mode():
+        template = network.embed(255 * torch.rand(1, 3, 128, 128), torch.full((1, 2), 0.5))
+        network.search(template, x)
+        _, fine = network._tokens(x)
+    cell = row * 14 + column
+    expected = fine.reshape(14, 14, 4, 32)[row, column] @ template.fine[0].T
+    torch.testing.assert_close(compared[0][0, cell].reshape(4, 256), expected)
+
 
 def test_the_centre_head_is_decoded_at_the_chosen_cell():
     choice = torch.zeros(2, 1, 4, 4)

@@ -81,8 +81,7 @@ def find_sequences(root: Path) -> list[Sequence]:
 
 def both_ways(sequences: list[Sequence]) -> list[Sequence]:
     """Each sequence, and after it the same with time reversed."""
-    reversed_ = [Sequence(f"{s.name} backwards", s.frames[::-1], s.truth[::-1]) for s in sequences]
-    return [s for pair in zip(sequences, reversed_, strict=True) for s in pair]
+    return [way for s in sequences for way in (s, Sequence(f"{s.name} backwards", s.frames[::-1], s.truth[::-1]))]
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -51,7 +51,7 @@ class SotMobile(nn.Module):
         self.fine_project = nn.Linear(MobileTrunk.FINE_CHANNELS, MobileTrunk.FINE_CHANNELS)
         self.fine_norm = nn.LayerNorm(MobileTrunk.FINE_CHANNELS)
         # Of the four fine cells in each search cell, with all fine cells of the template.
-        self.fine_correlation = nn.Linear(4 * (4 * cells), dim)
+        self.cell_correlation = nn.Linear(4 * (4 * cells), dim)
         self.foreground = nn.Parameter(torch.zeros(2, dim))
         self.template_position = nn.Parameter(torch.zeros(1, cells, dim))
         self.search_position = nn.Parameter(torch.zeros(1, search_cells, dim))
@@ -86,7 +86,7 @@ class SotMobile(nn.Module):
         coarse = self.correlation(_correlate(z, x, template.foreground))
         # Products with all fine cells of the template, of the four fine cells in each search cell together.
         products = (fine @ template.fine.transpose(1, 2)).reshape(*x.shape[:2], -1)
-        search = x + coarse + self.fine_correlation(products) + self.search_position
+        search = x + coarse + self.cell_correlation(products) + self.search_position
         z = z + self.template_position + fill * self.foreground[0] + (1 - fill) * self.foreground[1]
         tokens = self.norm(self.joint(torch.cat([z, search], dim=1))[:, z.shape[1] :])
         n = SEARCH_SIZE // STRIDE
