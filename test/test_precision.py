@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sot_ros
+from sot_ros.trackers.acceleration import fastest
 from sot_ros.trackers.base import fetch
 from sot_ros.trackers.examples import deviation, example_inputs
-from sot_ros.trackers.precision import candidates, fastest, store_in
+from sot_ros.trackers.precision import candidates, store_in
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 

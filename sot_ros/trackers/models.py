@@ -15,12 +15,12 @@ from sot_ros.checkpoints import MisfitError, load_weights, misfit, read_state_di
 from sot_ros.networks import ostrack, simtrack, stark, stark_lightning, swintrack
 from sot_ros.networks.siamfc import SIAMTRACKERS_NAMES, siamfc
 from sot_ros.networks.sot_mobile import sot_mobile
-from sot_ros.trackers.acceleration import COMPILE, accelerate
+from sot_ros.trackers.acceleration import COMPILE, accelerate, fastest
 from sot_ros.trackers.base import Tracker
 from sot_ros.trackers.examples import example_inputs
 from sot_ros.trackers.onnx_graphs import Graph, read_graphs
 from sot_ros.trackers.ostrack import OSTrackSettings, OSTrackTracker
-from sot_ros.trackers.precision import PRECISIONS, candidates, check_precision, fastest
+from sot_ros.trackers.precision import PRECISIONS, candidates, check_precision
 from sot_ros.trackers.settings import Value, built_by, computed_by, override
 from sot_ros.trackers.siamfc import SiamFCSettings, SiamFCTracker
 from sot_ros.trackers.simtrack import SimTrackSettings, SimTrackTracker

@@ -1,20 +1,14 @@
-"""The number formats that a network can compute in, and the choice of the fastest that finds the same."""
+"""The number formats that a network can compute in."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sot_ros.trackers import int8
-
-if TYPE_CHECKING:
-    from sot_ros.trackers.base import Tracker
 
 PRECISIONS = {
     "fp32": torch.float32,
@@ -25,10 +19,6 @@ PRECISIONS = {
 }
 """Names, and what the network's weights are kept in. With tf32, which NVIDIA's GPUs have since Ampere, products round
 their factors to 10 bits; with int8, for CPUs, factors are whole numbers (see int8.py), and all else stays in fp32."""
-TOLERANCE = 0.002
-"""How far a box may be from fp32's, in shares of the search region's side: half a pixel of 256."""
-CALLS = 5
-"""Of each precision, whose fastest counts."""
 
 
 @contextmanager
@@ -82,23 +72,3 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise ValueError(f"precision 'tf32' refused: {device} has no such products; NVIDIA's GPUs since Ampere have")
     if precision == "int8" and not (device.type == "cpu" and int8.is_available()):
         raise ValueError(f"precision 'int8' refused: {device} has no such products; CPUs have, by PyTorch's oneDNN")
-
-
-def fastest(trackers: Mapping[str, Tracker], inputs: tuple[Tensor, ...]) -> str:
-    """The name of the tracker whose network is fastest on `inputs`, out of those that find what `fp32` finds.
-
-    Trackers whose network gives no boxes, but responses, are compared by these, in shares of the largest.
-    """
-    expected, times = None, {}
-    for name, tracker in trackers.items():
-        seconds = []
-        for _ in range(1 + CALLS):
-            begin = time.perf_counter()
-            with tracker.inference():
-                # Copied to the CPU, which waits for the GPU.
-                found = tracker.call(*inputs)[0].float().cpu().numpy()
-            seconds.append(time.perf_counter() - begin)
-        expected = found if expected is None else expected
-        if np.abs(found - expected).max() <= TOLERANCE * max(1.0, np.abs(expected).max()):
-            times[name] = min(seconds[1:])
-    return min(times, key=times.get)
