@@ -23,7 +23,7 @@ from sot_ros.networks.sot_mobile import sot_mobile
 from sot_ros.training.data import ImageStore, Instance, Source, Track, corners, enclosing_box, find_object
 from sot_ros.training.datasets import read_source
 from sot_ros.training.losses import focal_loss, heatmap, response_loss, tracking_loss
-from sot_ros.training.pairs import PairDataset, _turn
+from sot_ros.training.pairs import PairDataset
 from sot_ros.training.recipes import MOBILE_PAIRS, RECIPES, attend_to_likeness
 from sot_ros.training.train import Processes, _batches, held_out_sequences, write_weights
 from sot_ros.training.trunk import find_trunk_weights, imagenet_trunk
@@ -263,23 +263,6 @@ def test_a_part_has_a_shape_of_its_own_and_a_whole_the_objects(data):
     wholes = PairDataset([still], images, PLAIN, 30, seed=0)
     assert np.std([np.log(np.divide(*parts[i].extent)) for i in range(30)]) > 0.2
     assert [np.divide(*wholes[i].extent) for i in range(30)] == pytest.approx([whole.w / whole.h] * 30, rel=0.02)
-
-
-def test_an_object_that_is_turned_keeps_its_outline_and_moves_what_it_shows():
-    image = np.full((200, 200, 3), 40, np.uint8)
-    cv2.rectangle(image, (50, 60), (149, 139), (200, 200, 200), -1)
-    cv2.rectangle(image, (92, 92), (107, 107), (250, 0, 0), -1)
-    whole, mark = [np.array(corners(50, 60, 100, 80))], [np.array(corners(92, 92, 16, 16))]
-    turned, moved = _turn(image, whole, mark, np.array([0.3, -0.2]))
-    ys, xs = np.nonzero((turned == (250, 0, 0)).all(-1))
-    seen = Box(xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1)
-    assert enclosing_box(moved) == pytest.approx(seen, abs=1.5)
-    assert (seen.x, seen.y) == pytest.approx((92 + 0.3 * 32, 92 - 0.2 * 32), abs=2)  # 32 pixels from the outline
-    same, outline = _turn(image, whole, whole, np.array([0.3, -0.2]))
-    assert enclosing_box(outline) == pytest.approx(enclosing_box(whole), abs=1)
-    outside = np.ones((200, 200), bool)
-    outside[58:142, 48:152] = False
-    assert (same[outside] == image[outside]).all()
 
 
 def test_frames_of_a_track_are_not_too_far_apart(data):

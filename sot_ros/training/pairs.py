@@ -51,8 +51,6 @@ class PairSettings:
     """Chance of objects pasted around the target."""
     fill: float = 0.7
     """Chance that what lies outside the image shows another image instead of black."""
-    turn: float = 0.3
-    """Standard deviation of the sine by which a still image's object is turned out of the image's plane."""
 
 
 class Pair(NamedTuple):
@@ -211,12 +209,9 @@ class PairDataset(Dataset):
         shift = (rng.random(2) - 0.5) * reach
         matrix = _place(turn * scale, box.center, scale, size / 2 + shift)
         patch = self._render(rng, instance, matrix, size, swap_background)
-        whole, outline = _transform(instance.outline, matrix), _transform(target, matrix)
-        if still:
-            sine = np.clip(rng.normal(0, (s.turn, s.turn / 2)), (-0.6, -0.3), (0.6, 0.3))
-            patch, outline = _turn(patch, whole, outline, sine)
+        outline = _transform(target, matrix)
         if covered:
-            self._cover(rng, patch, enclosing_box(whole))
+            self._cover(rng, patch, enclosing_box(_transform(instance.outline, matrix)))
         if rng.random() < s.distractors:
             self._paste_distractors(rng, patch, outline, first, present)
         return patch, enclosing_box(outline)
@@ -312,30 +307,6 @@ def _target(instance: Instance, edges: np.ndarray) -> list[np.ndarray]:
     box = instance.box
     low, span = (box.x, box.y), (box.w, box.h)
     return [((points - low) / span * (edges[2:] - edges[:2]) + edges[:2]) * span + low for points in instance.outline]
-
-
-def _turn(
-    patch: np.ndarray, whole: list[np.ndarray], target: list[np.ndarray], sine: np.ndarray
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """An object as if it were thick in its middle and turned out of the image's plane: its outline, `whole`, stays, and
-    what it shows moves by `sine` (2,) times the distance to it. Returns the patch and where the `target` is on it."""
-    box, size = enclosing_box(whole), len(patch)
-    depth = np.minimum(cv2.distanceTransform(_mask(whole, size), cv2.DIST_L2, 3), min(box.w, box.h) / 2)
-    y, x = np.indices((size, size), np.float32)
-    turned = cv2.remap(
-        patch,
-        x - np.float32(sine[0]) * depth,
-        y - np.float32(sine[1]) * depth,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    moved = target
-    for _ in range(6):  # towards the place whose depth leads back to the point
-        cells = [np.clip(points.astype(int), 0, size - 1) for points in moved]
-        moved = [
-            points + depth[at[:, 1], at[:, 0], None] * sine for points, at in zip(target, cells, strict=True)
-        ]
-    return turned, moved
 
 
 def _linear(aspect: float, angle: float, scale: float, shear: float, flip: bool) -> np.ndarray:
