@@ -79,26 +79,6 @@ def inductor(compute: Compute) -> Compute:
     return torch.compile(compute, dynamic=False)
 
 
-def fastest(trackers: Mapping[str, Tracker], inputs: tuple[Tensor, ...]) -> str:
-    """The name of the tracker whose network is fastest on `inputs`, out of those that find what `fp32` finds.
-
-    Trackers whose network gives no boxes, but responses, are compared by these, in shares of the largest.
-    """
-    expected, times = None, {}
-    for name, tracker in trackers.items():
-        seconds = []
-        for _ in range(1 + CALLS):
-            begin = time.perf_counter()
-            with tracker.inference():
-                # Copied to the CPU, which waits for the GPU.
-                found = tracker.call(*inputs)[0].float().cpu().numpy()
-            seconds.append(time.perf_counter() - begin)
-        expected = found if expected is None else expected
-        if np.abs(found - expected).max() <= BOX_TOLERANCE * max(1.0, np.abs(expected).max()):
-            times[name] = min(seconds[1:])
-    return min(times, key=times.get)
-
-
 class CudaGraphs:
     """`compute` of a tracker, whose kernels are sent to the GPU as a whole: alone, each costs the CPU microseconds.
 
@@ -142,3 +122,23 @@ class _Capture(NamedTuple):
     graph: torch.cuda.CUDAGraph
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+
+
+def fastest(trackers: Mapping[str, Tracker], inputs: tuple[Tensor, ...]) -> str:
+    """The name of the tracker whose network is fastest on `inputs`, out of those that find what `fp32` finds.
+
+    Trackers whose network gives no boxes, but responses, are compared by these, in shares of the largest.
+    """
+    expected, times = None, {}
+    for name, tracker in trackers.items():
+        seconds = []
+        for _ in range(1 + CALLS):
+            begin = time.perf_counter()
+            with tracker.inference():
+                # Copied to the CPU, which waits for the GPU.
+                found = tracker.call(*inputs)[0].float().cpu().numpy()
+            seconds.append(time.perf_counter() - begin)
+        expected = found if expected is None else expected
+        if np.abs(found - expected).max() <= BOX_TOLERANCE * max(1.0, np.abs(expected).max()):
+            times[name] = min(seconds[1:])
+    return min(times, key=times.get)
