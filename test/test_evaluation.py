@@ -9,7 +9,7 @@ from sot_ros.cli import main
 from sot_ros.cli.eval import parse_settings
 from sot_ros.evaluation.confidence import probe
 from sot_ros.evaluation.metrics import calibration, center_errors, ious, precision, roc_area, success_auc
-from sot_ros.evaluation.sequences import Sequence, disturbed_starts, evaluate, find_sequences, read_sequence
+from sot_ros.evaluation.sequences import Sequence, disturbed_starts, evaluate, every, find_sequences, read_sequence
 from sot_ros.geometry import Box, iou
 from sot_ros.trackers.base import Estimate
 
@@ -112,6 +112,16 @@ def test_a_disturbed_start_is_what_the_tracker_is_given_and_the_truth_what_it_is
     start = disturbed_starts(sequence.truth[0])[0]
     assert evaluate(oracle, sequence, start).auc == pytest.approx(20 / 21)
     assert given == [pytest.approx(start)]
+
+
+def test_a_slower_camera_shows_the_first_frame_and_every_nth_after_it(tmp_path):
+    sequence = read_sequence(write_sequence(tmp_path, frames=5, boxes=[(x, 10, 40, 30) for x in range(5)]))
+    (slower,) = every(2, [sequence])
+    assert [p.name for p in slower.frames] == ["0000.jpg", "0002.jpg", "0004.jpg"]
+    assert slower.truth[:, 0] == pytest.approx([0, 2, 4])
+    assert every(1, [sequence])[0].frames == sequence.frames
+    with pytest.raises(ValueError, match="every 5th frame refused: 1 to 4 are accepted"):
+        every(5, [sequence])
 
 
 def test_values_are_read_as_in_a_configuration_file_and_powers_of_ten_as_numbers():
@@ -222,11 +232,14 @@ def test_sot_eval_runs_what_nobody_trained_beside_the_model(tmp_path, capsys):
         (["--set", "size_lr"], "--set size_lr refused: NAME=VALUE is accepted"),
         (["--set", "speed=1"], "unknown setting 'speed': this model has"),
         (["--model", "nothing"], "unknown model 'nothing': known are"),
+        (["--every", "0"], "every 0th frame refused: 1 to 1 are accepted"),
         (["--nanotrack", "nowhere"], "NanoTrack needs nanotrack_backbone_sim.onnx and nanotrack_head_sim.onnx"),
         ([], "no sequences in"),
     ],
 )
 def test_sot_eval_says_in_one_line_what_was_wrong(tmp_path, capsys, arguments, complaint):
+    if arguments:
+        write_sequence(tmp_path / "one", frames=2)
     command = ["eval", str(tmp_path), "--model", "sot_mobile", "--weights", "random", "--device", "cpu"]
     assert main([*command, *arguments]) == 1
     error = capsys.readouterr().err

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nanotrack", type=Path, metavar="DIR", help="also run OpenCV's NanoTrack on these ONNX files")
     parser.add_argument("--untrained", action="store_true", help="also run a tracker that nobody trained")
     parser.add_argument("--sre", action="store_true", help="also start from twelve first boxes that are a little wrong")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="track every Nth frame only")
     parser.add_argument("--plot", type=Path, help="write IoU over time of each sequence to this file; needs matplotlib")
     parser.add_argument("--confidence", action="store_true", help="also say what the model's confidence is worth")
 
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
 
     from sot_ros.evaluation.confidence import probe
     from sot_ros.evaluation.nanotrack import NanoTrack
-    from sot_ros.evaluation.sequences import both_ways, disturbed_starts, evaluate
+    from sot_ros.evaluation.sequences import both_ways, disturbed_starts, evaluate, every
     from sot_ros.trackers.models import DEFAULT_MODEL, create_tracker
     from sot_ros.training.untrained import Untrained
 
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         trackers["nanotrack"] = NanoTrack(args.nanotrack)
     if args.untrained:
         trackers["untrained"] = Untrained()
-    sequences = sequences_of(args)
+    sequences = every(args.every, sequences_of(args))
     passes = both_ways(sequences) if args.held_out else sequences
     results = {}
     for name, tracker in trackers.items():

@@ -84,6 +84,14 @@ def both_ways(sequences: list[Sequence]) -> list[Sequence]:
     return [way for s in sequences for way in (s, Sequence(f"{s.name} backwards", s.frames[::-1], s.truth[::-1]))]
 
 
+def every(n: int, sequences: list[Sequence]) -> list[Sequence]:
+    """Each sequence as a camera with an n-th of the rate would show it: the first frame, and every n-th after it."""
+    if n < 1 or any(len(s.frames) <= n for s in sequences):
+        shortest = min(len(s.frames) for s in sequences)
+        raise ValueError(f"every {n}th frame refused: 1 to {shortest - 1} are accepted, for each needs two frames")
+    return [Sequence(s.name, s.frames[::n], s.truth[::n]) for s in sequences]
+
+
 def read_image(path: Path) -> np.ndarray:
     """An image file as (H, W, 3) uint8 RGB; raises ValueError for what is no image."""
     image = cv2.imread(str(path))
