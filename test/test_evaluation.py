@@ -120,7 +120,7 @@ def test_a_slower_camera_shows_the_first_frame_and_every_nth_after_it(tmp_path):
     assert [p.name for p in slower.frames] == ["0000.jpg", "0002.jpg", "0004.jpg"]
     assert slower.truth[:, 0] == pytest.approx([0, 2, 4])
     assert every(1, [sequence])[0].frames == sequence.frames
-    with pytest.raises(ValueError, match="every 5th frame refused: 1 to 4 are accepted"):
+    with pytest.raises(ValueError, match="every 5 refused: 1 to 4 are accepted"):
         every(5, [sequence])
 
 
@@ -232,7 +232,7 @@ def test_sot_eval_runs_what_nobody_trained_beside_the_model(tmp_path, capsys):
         (["--set", "size_lr"], "--set size_lr refused: NAME=VALUE is accepted"),
         (["--set", "speed=1"], "unknown setting 'speed': this model has"),
         (["--model", "nothing"], "unknown model 'nothing': known are"),
-        (["--every", "0"], "every 0th frame refused: 1 to 1 are accepted"),
+        (["--every", "0"], "every 0 refused: 1 to 1 are accepted"),
         (["--nanotrack", "nowhere"], "NanoTrack needs nanotrack_backbone_sim.onnx and nanotrack_head_sim.onnx"),
         ([], "no sequences in"),
     ],

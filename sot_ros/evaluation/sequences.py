@@ -88,7 +88,7 @@ def every(n: int, sequences: list[Sequence]) -> list[Sequence]:
     """Each sequence as a camera with an n-th of the rate would show it: the first frame, and every n-th after it."""
     if n < 1 or any(len(s.frames) <= n for s in sequences):
         shortest = min(len(s.frames) for s in sequences)
-        raise ValueError(f"every {n}th frame refused: 1 to {shortest - 1} are accepted, for each needs two frames")
+        raise ValueError(f"every {n} refused: 1 to {shortest - 1} are accepted, for each sequence needs two frames")
     return [Sequence(s.name, s.frames[::n], s.truth[::n]) for s in sequences]
 
 
