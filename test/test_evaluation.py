@@ -124,6 +124,11 @@ def test_a_slower_camera_shows_the_first_frame_and_every_nth_after_it(tmp_path):
         every(5, [sequence])
 
 
+def test_a_sequence_of_one_frame_is_as_it_was_for_a_camera_of_the_full_rate():
+    single = Sequence("one", ["0000.jpg"], TRUTH[:1])
+    assert every(1, [single])[0].frames == single.frames
+
+
 def test_values_are_read_as_in_a_configuration_file_and_powers_of_ten_as_numbers():
     wanted = {"a": 2e-5, "b": 3, "c": 0.5, "d": True, "e": "GT_BOX"}
     assert parse_settings(["a=2e-5", "b=3", "c=0.5", "d=true", "e=GT_BOX"]) == wanted

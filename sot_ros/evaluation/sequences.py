@@ -85,10 +85,13 @@ def both_ways(sequences: list[Sequence]) -> list[Sequence]:
 
 
 def every(n: int, sequences: list[Sequence]) -> list[Sequence]:
-    """Each sequence as a camera with an n-th of the rate would show it: the first frame, and every n-th after it."""
-    if n < 1 or any(len(s.frames) <= n for s in sequences):
-        shortest = min(len(s.frames) for s in sequences)
-        raise ValueError(f"every {n} refused: 1 to {shortest - 1} are accepted, for each sequence needs two frames")
+    """Each sequence as a camera with an n-th of the rate would show it: the first frame, and every n-th after it.
+
+    Raises ValueError where one of them would be left with its first frame alone; 1 is always accepted.
+    """
+    most = max(1, min(len(s.frames) for s in sequences) - 1)
+    if not 1 <= n <= most:
+        raise ValueError(f"every {n} refused: 1 to {most} are accepted, for each sequence needs two frames")
     return [Sequence(s.name, s.frames[::n], s.truth[::n]) for s in sequences]
 
 
