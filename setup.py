@@ -9,7 +9,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["sot_ros", "sot_ros.*"]),
-    package_data={"sot_ros": ["weights/*", "training/*.yaml", "trackers/*.yaml"]},
+    package_data={"sot_ros": ["weights/*", "training/*.yaml", "training/*.csv", "trackers/*.yaml"]},
     install_requires=[
         "numpy>=1.21",
         "opencv-python>=4.5.4",

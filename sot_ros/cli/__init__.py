@@ -6,14 +6,24 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sot_ros.cli import absences, bench, eval, export, models, train
+from sot_ros.cli import absences, bench, eval, export, label, models, train
 
-SUBCOMMANDS = {"train": train, "eval": eval, "absences": absences, "bench": bench, "export": export, "models": models}
+SUBCOMMANDS = {
+    "train": train,
+    "label": label,
+    "eval": eval,
+    "absences": absences,
+    "bench": bench,
+    "export": export,
+    "models": models,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `sot` with these arguments, the process's own by default, and return its exit status."""
-    parser = argparse.ArgumentParser("sot", description="Single-object trackers: train, evaluate, time, export, list.")
+    parser = argparse.ArgumentParser(
+        "sot", description="Single-object trackers: train, label, evaluate, time, export, list."
+    )
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, module in SUBCOMMANDS.items():
         summary = module.__doc__.strip()

@@ -114,16 +114,27 @@ def find_object(image: np.ndarray, side: int = 128) -> tuple[np.ndarray, ...]:
     x, y = width // 12, height // 12
     if min(width - 2 * x, height - 2 * y) < 16:
         return ()
-    labels, models = np.zeros((height, width), np.uint8), np.zeros((2, 1, 65))
+    labels = np.full((height, width), cv2.GC_BGD, np.uint8)
+    labels[y : height - y, x : width - x] = cv2.GC_PR_FGD
+    piece, share = cut_out(small, labels)
+    if share < 0.8 or not 0.06 < piece.mean() < 0.6:
+        return ()
+    return tuple(outline / np.float32(scale) for outline in outlines(piece))
+
+
+def cut_out(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
+    """The largest piece (H, W), a mask, of what GrabCut finds in an image by the first labels (H, W) of its pixels,
+    cv2.GC_*; and the piece's share of all that is found, 0 where nothing is."""
+    labels, models = labels.copy(), np.zeros((2, 1, 65))
     cv2.setRNGSeed(0)
-    cv2.grabCut(small, labels, (x, y, width - 2 * x, height - 2 * y), *models, 4, cv2.GC_INIT_WITH_RECT)
+    cv2.grabCut(image, labels, None, *models, 4, cv2.GC_INIT_WITH_MASK)
     inside = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     inside = cv2.morphologyEx(inside, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     _, pieces, statistics, _ = cv2.connectedComponentsWithStats(inside)
     sizes = statistics[1:, cv2.CC_STAT_AREA]
-    if not len(sizes) or sizes.max() < 0.8 * sizes.sum() or not 0.06 < sizes.max() / inside.size < 0.6:
-        return ()
-    return tuple(outline / np.float32(scale) for outline in outlines(pieces == 1 + sizes.argmax()))
+    if not len(sizes):
+        return np.zeros(labels.shape, bool), 0.0
+    return pieces == 1 + sizes.argmax(), float(sizes.max() / sizes.sum())
 
 
 def outlines(inside: np.ndarray) -> list[np.ndarray]:
