@@ -132,6 +132,6 @@ def test_an_object_at_the_image_border_gets_its_outline():
     assert iou(enclosing_box(outline), enclosing_box([corners(200, 120, 100, 80)])) > 0.9
 
 
-def test_the_clips_that_the_default_learned_from_can_be_read():
+def test_the_listed_public_clips_can_be_read():
     clips = read_clips(Path(sot_ros.training.__path__[0]) / "clips.csv")
     assert len(clips) == len(set(clips)) > 100
