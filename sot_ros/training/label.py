@@ -143,9 +143,8 @@ def outline_in(image: np.ndarray, box: Box, side: int = 170) -> list[np.ndarray]
     near = np.array(_widened(box, 0.07 * root, width, height)) - (left, top, left, top)
     x1, y1, x2, y2 = (near * scale).round().astype(int)
     labels[y1:y2, x1:x2] = cv2.GC_PR_BGD
-    center = np.array(box.center) - (left, top)
-    axes = 0.42 * np.array(box[2:])
-    middle = (tuple(map(float, center * scale)), tuple(map(float, 2 * axes * scale)), 0.0)
+    cx, cy = box.center
+    middle = ((cx - left) * scale, (cy - top) * scale), (0.84 * box.w * scale, 0.84 * box.h * scale), 0.0
     cv2.ellipse(labels, middle, cv2.GC_PR_FGD, -1)
     piece, share = cut_out(part, labels)
     outline = [points / np.float32(scale) + np.float32([left, top]) for points in outlines(piece)]
