@@ -163,10 +163,10 @@ class Robot:
             assert time.monotonic() < end, f"no {what}. The tracker said:\n{log}"
             rclpy.spin_once(self.node, timeout_sec=0.02)
 
-    def spin(self, duration_s: float) -> None:
-        """Let messages arrive for a while."""
+    def spin(self, duration_s: float, until: Callable[[], object] = lambda: False) -> None:
+        """Let messages arrive for a while, or less where a condition holds before."""
         end = time.monotonic() + duration_s
-        while time.monotonic() < end:
+        while time.monotonic() < end and not until():
             rclpy.spin_once(self.node, timeout_sec=0.02)
 
     # The camera
@@ -233,17 +233,21 @@ class Robot:
         return answer.state == TrackedBox.TRACKING and iou(box_of(answer), expected) > 0.5
 
     def meet(self) -> None:
-        """Show images until one is answered: while two processes are getting to know each other, some are lost."""
-        known = len(self.answers)
-        while len(self.answers) == known:
-            self.publish(rgb_image(self.header(), picture(0)))
-            self.spin(0.2)
+        """Show images until one is answered: while two processes are getting to know each other, some are lost; on a
+        busy machine, at any time."""
+        for _ in range(PATIENCE_S):
+            message = rgb_image(self.header(), picture(0))
+            self.publish(message)
+            self.spin(1.0, until=functools.partial(self.answer_to, message))
+            if self.answer_to(message):
+                return
+        raise AssertionError("no answer to any image. The tracker said:\n" + "\n".join(self.log))
 
     def let_go(self) -> None:
         """Make the tracker let its target go: time jumps back."""
         self.meet()
         self._time_ns -= 500 * 10**9
-        self.says_after(lambda: self.show(0), "target let go")
+        self.says_after(self.meet, "target let go")
         self.begin()
 
     def has_said(self, *words: str) -> list[str]:

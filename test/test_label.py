@@ -49,6 +49,7 @@ def videos(tmp_path_factory):
         draw(image, "blue", t, np.random.default_rng(2))
         writer.write(image)
     writer.release()
+    (root / "notes.txt").write_text("two balls")
     return root
 
 
@@ -106,7 +107,7 @@ def test_every_annotation_names_an_image_that_exists(tmp_path, videos):
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        (("other.avi", 1, 8, 1, 1, 50, 50), "other.avi cannot be read as a video"),
+        (("notes.txt", 1, 8, 1, 1, 50, 50), "notes.txt cannot be read as a video"),
         (("balls.avi", 1, 8, 900, 10, 50, 50), "balls.avi: box (720, 8, 40, 40) refused"),
         (("balls.avi", 0, 8, 1, 1, 50, 50), "clips.csv refused: rows video,step,frames,x,y,w,h"),
         (("balls.avi", 1, 8, "left", 1, 50, 50), "clips.csv refused: rows video,step,frames,x,y,w,h"),
@@ -117,6 +118,13 @@ def test_what_cannot_be_labelled_is_refused_with_the_reason(tmp_path, videos, ca
     status, _ = run(tmp_path, videos, row)
     assert status == 1
     assert why in capsys.readouterr().err
+
+
+def test_videos_are_looked_for_before_the_work(tmp_path, videos, capsys):
+    status, out = run(tmp_path, videos, ("balls.avi", 1, 8, *place("red", 0)), ("zoo.avi", 1, 8, 1, 1, 50, 50))
+    assert status == 1
+    assert f"1 videos are not in {videos}, the first of them zoo.avi" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_box_that_nothing_fills_gets_no_outline():

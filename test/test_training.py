@@ -112,6 +112,13 @@ def test_sot_train_writes_weights_that_track_and_how_they_were_made(data, start,
     assert f"{record['held_out_auc']['mean']:.3f}  mean" in capsys.readouterr().out
 
 
+def test_auto_trains_in_bf16_only_where_the_processor_has_its_instructions(data, start, tmp_path):
+    sot_train(data, start, tmp_path, precision="auto")
+    found = torch.cpu.get_capabilities()
+    expected = "bf16" if any(v for k, v in found.items() if "bf16" in k) else "fp32"
+    assert json.loads((tmp_path / "sot_mobile.json").read_text())["config"]["precision"] == expected
+
+
 def test_the_same_seed_gives_the_same_weights_also_when_training_was_interrupted(data, start, tmp_path):
     whole = sot_train(data, start, tmp_path / "whole")
     # The schedule is that of three steps; the checkpoint of step two stands for a training that was cut off there.

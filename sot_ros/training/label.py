@@ -57,8 +57,12 @@ def label(clips: list[Clip], videos: Path, out: Path, tracker: Tracker) -> tuple
     """Label what can be labelled of `clips`, whose videos lie in `videos`; say how many targets and boxes that are.
 
     Writes the frames as JPEG files, a folder of `out` for each video, and out/labels.json: tracks in COCO's JSON, for
-    `sot train` and others to read. Raises ValueError for a video that cannot be read, or a box that is not in it.
+    `sot train` and others to read. Raises ValueError for a video that is missing, before anything is written, one that
+    cannot be read, or a box that is not in it.
     """
+    missing = sorted({clip.video for clip in clips if not (videos / clip.video).is_file()})
+    if missing:
+        raise ValueError(f"{len(missing)} videos are not in {videos}, the first of them {missing[0]}")
     images: dict[Path, dict[str, object]] = {}
     annotations: list[dict[str, object]] = []
     targets = 0

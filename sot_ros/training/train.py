@@ -64,12 +64,15 @@ def train(
     model = config["model"]
     if model not in RECIPES:
         raise ValueError(f"{config_file}: model '{model}' cannot be trained here: {', '.join(RECIPES)} can")
-    if config["precision"] not in ("fp32", "fp16", "bf16"):
-        raise ValueError(f"{config_file}: precision '{config['precision']}' refused: fp32, fp16 or bf16 is accepted")
+    precision = config["precision"]
+    if precision not in ("auto", "fp32", "fp16", "bf16"):
+        raise ValueError(f"{config_file}: precision '{precision}' refused: auto, fp32, fp16 or bf16 is accepted")
     recipe = RECIPES[model]
     # Before the workers fork: they would wait for ever for threads of OpenCV's that only this process has.
     cv2.setNumThreads(0)
     with join_processes(device) as processes:
+        if precision == "auto":
+            config["precision"] = find_precision(processes.device)
         network = start_network(recipe, model, config, init)
         sources = [read_source(data, entry) for entry in config["data"]]
         settings = replace(recipe.pairs, **config["pairs"])
@@ -120,6 +123,14 @@ def join_processes(device: str | None) -> Iterator[Processes]:
         yield Processes(dist.get_rank(), count, where)
     finally:
         dist.destroy_process_group()
+
+
+def find_precision(device: torch.device) -> str:
+    """What `auto` stands for: bf16 where the device has such products, fp32 where they would be emulated, slowly."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    features = Path("/proc/cpuinfo")
+    return "bf16" if features.is_file() and "bf16" in features.read_text() else "fp32"
 
 
 def start_network(recipe: Recipe, model: str, config: Mapping[str, Any], init: Path | None) -> nn.Module:
