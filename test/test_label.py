@@ -123,7 +123,7 @@ def test_what_cannot_be_labelled_is_refused_with_the_reason(tmp_path, videos, ca
 def test_videos_are_looked_for_before_the_work(tmp_path, videos, capsys):
     status, out = run(tmp_path, videos, ("balls.avi", 1, 8, *place("red", 0)), ("zoo.avi", 1, 8, 1, 1, 50, 50))
     assert status == 1
-    assert f"1 videos are not in {videos}, the first of them zoo.avi" in capsys.readouterr().err
+    assert f"{videos} lacks 1 of the videos, the first of them zoo.avi" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -185,6 +185,23 @@ def test_the_record_also_tells_how_the_weights_were_made_that_it_went_on_from(da
     assert second["init"] == first and second["config"]["seed"] == 4
 
 
+def test_sot_average_takes_the_mean_of_weights(data, start, tmp_path, capsys):
+    sot_train(data, start, tmp_path / "first")
+    first, mean = tmp_path / "first" / "sot_mobile.safetensors", tmp_path / "mean.safetensors"
+    assert main(["average", str(first), str(start), "--out", str(mean)]) == 0
+    states = [read_state_dict(file) for file in (first, start, mean)]
+    assert not same(*states[:2])
+    for name, tensor in states[2].items():
+        a, b = (state[name] for state in states[:2])
+        assert torch.equal(tensor, ((a.float() + b.float()) / 2).half() if a.is_floating_point() else a)
+    record = json.loads(mean.with_suffix(".json").read_text())
+    assert record == {"mean_of": [json.loads(first.with_suffix(".json").read_text()), start.name]}
+
+    write_weights(RECIPES["siamfc_sot"].network(), tmp_path / "other.safetensors")
+    assert main(["average", str(first), str(tmp_path / "other.safetensors"), "--out", str(mean)]) == 1
+    assert "other.safetensors refused: its tensors are not those of" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("model", [m for m in RECIPES if m != "sot_mobile"])
 def test_other_models_come_from_the_same_trainer(model, data, tmp_path):
     write_weights(RECIPES[model].network(), tmp_path / "random.safetensors")

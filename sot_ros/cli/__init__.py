@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sot_ros.cli import absences, bench, eval, export, label, models, train
+from sot_ros.cli import absences, average, bench, eval, export, label, models, train
 
 SUBCOMMANDS = {
     "train": train,
+    "average": average,
     "label": label,
     "eval": eval,
     "absences": absences,
@@ -22,7 +23,7 @@ SUBCOMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `sot` with these arguments, the process's own by default, and return its exit status."""
     parser = argparse.ArgumentParser(
-        "sot", description="Single-object trackers: train, label, evaluate, time, export, list."
+        "sot", description="Single-object trackers: train, average, label, evaluate, time, export, list."
     )
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, module in SUBCOMMANDS.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -61,9 +62,19 @@ def store_in(network: nn.Module, precision: str) -> nn.Module:
 def candidates(device: torch.device) -> tuple[str, ...]:
     """What `auto` tries there: fp32, and precisions that may be faster. Not int8, which one trial cannot vouch for."""
     if device.type == "cpu":
-        return ("fp32", "bf16")
-    recent = torch.cuda.get_device_capability(device) >= (8, 0)
-    return ("fp32", "tf32", "bf16", "fp16") if recent else ("fp32", "fp16")
+        return ("fp32", "bf16") if has_bf16(device) else ("fp32",)
+    return ("fp32", "tf32", "bf16", "fp16") if has_bf16(device) else ("fp32", "fp16")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device itself has products in bf16, as NVIDIA's GPUs since Ampere have; else they are emulated.
+
+    Of CPUs only Linux tells it; elsewhere they count as without.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    features = Path("/proc/cpuinfo")
+    return features.is_file() and "bf16" in features.read_text()
 
 
 def check_precision(precision: str, device: torch.device) -> None:

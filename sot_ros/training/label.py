@@ -62,7 +62,7 @@ def label(clips: list[Clip], videos: Path, out: Path, tracker: Tracker) -> tuple
     """
     missing = sorted({clip.video for clip in clips if not (videos / clip.video).is_file()})
     if missing:
-        raise ValueError(f"{len(missing)} videos are not in {videos}, the first of them {missing[0]}")
+        raise ValueError(f"{videos} lacks {len(missing)} of the videos, the first of them {missing[0]}")
     images: dict[Path, dict[str, object]] = {}
     annotations: list[dict[str, object]] = []
     targets = 0

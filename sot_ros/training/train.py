@@ -29,7 +29,7 @@ from sot_ros.checkpoints import load_weights
 from sot_ros.evaluation.confidence import presence_area, probe
 from sot_ros.evaluation.sequences import Sequence, both_ways, evaluate
 from sot_ros.trackers.models import MODELS, find_device
-from sot_ros.trackers.precision import PRECISIONS
+from sot_ros.trackers.precision import PRECISIONS, has_bf16
 from sot_ros.training.data import ImageStore, manifest
 from sot_ros.training.datasets import read_source, read_tracks
 from sot_ros.training.losses import Losses
@@ -72,7 +72,8 @@ def train(
     cv2.setNumThreads(0)
     with join_processes(device) as processes:
         if precision == "auto":
-            config["precision"] = find_precision(processes.device)
+            half = "fp16" if processes.device.type == "cuda" else "fp32"
+            config["precision"] = "bf16" if has_bf16(processes.device) else half
         network = start_network(recipe, model, config, init)
         sources = [read_source(data, entry) for entry in config["data"]]
         settings = replace(recipe.pairs, **config["pairs"])
@@ -123,14 +124,6 @@ def join_processes(device: str | None) -> Iterator[Processes]:
         yield Processes(dist.get_rank(), count, where)
     finally:
         dist.destroy_process_group()
-
-
-def find_precision(device: torch.device) -> str:
-    """What `auto` stands for: bf16 where the device has such products, fp32 where they would be emulated, slowly."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    features = Path("/proc/cpuinfo")
-    return "bf16" if features.is_file() and "bf16" in features.read_text() else "fp32"
 
 
 def start_network(recipe: Recipe, model: str, config: Mapping[str, Any], init: Path | None) -> nn.Module:
