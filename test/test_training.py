@@ -194,8 +194,10 @@ def test_sot_average_takes_the_mean_of_weights(data, start, tmp_path, capsys):
     for name, tensor in states[2].items():
         a, b = (state[name] for state in states[:2])
         assert torch.equal(tensor, ((a.float() + b.float()) / 2).half() if a.is_floating_point() else a)
+    made = json.loads(first.with_suffix(".json").read_text())
+    assert made["init"] == start.name
     record = json.loads(mean.with_suffix(".json").read_text())
-    assert record == {"mean_of": [json.loads(first.with_suffix(".json").read_text()), start.name]}
+    assert record == {"mean_of": [made | {"init": "mean_of[1]"}, start.name]}
 
     write_weights(RECIPES["siamfc_sot"].network(), tmp_path / "other.safetensors")
     assert main(["average", str(first), str(tmp_path / "other.safetensors"), "--out", str(mean)]) == 1

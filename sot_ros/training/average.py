@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -30,4 +31,15 @@ def average(files: Sequence[Path], out: Path) -> None:
         mean[name] = each.mean(0).half() if first.is_floating_point() else first
     out.parent.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(mean, out)
-    out.with_suffix(".json").write_text(json.dumps({"mean_of": [made_from(file) for file in files]}, indent=2) + "\n")
+    record = {"mean_of": _told_once([made_from(file) for file in files])}
+    out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _told_once(records: list[Any]) -> list[Any]:
+    """The records, where what one began with is another of them, `mean_of[0]` or so stands for that."""
+
+    def refer(record: Any) -> Any:
+        known = isinstance(record, dict) and record.get("init") in records
+        return record | {"init": f"mean_of[{records.index(record['init'])}]"} if known else record
+
+    return [refer(record) for record in records]
