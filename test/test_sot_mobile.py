@@ -10,7 +10,7 @@ from golden import synthetic_clip as clip
 import sot_ros
 from sot_ros.evaluation.sequences import evaluate, read_sequence
 from sot_ros.geometry import Box, iou
-from sot_ros.networks.heads import CenterHead, decode_center, hann_window
+from sot_ros.networks.heads import CenterHead, decode_center, hann_window, over_neighbors
 from sot_ros.networks.sot_mobile import Template, _by_cell, sot_mobile
 from sot_ros.trackers.models import DEFAULT_MODEL, shipped_weights
 from sot_ros.trackers.sot_mobile import compile_for_cpu
@@ -163,6 +163,25 @@ def test_the_centre_head_is_decoded_at_the_chosen_cell():
     assert index.tolist() == [6, 12]
     center = (torch.tensor([2, 1]) + offset[0, :, 1, 2]) / 4
     assert boxes[0].tolist() == pytest.approx([*center.tolist(), *size[0, :, 1, 2].tolist()])
+
+
+def test_neighbours_have_a_say_in_size_and_place_by_their_squared_scores():
+    score = torch.full((1, 1, 4, 4), 1e-4)
+    score[0, 0, 1, 1], score[0, 0, 1, 2], score[0, 0, 3, 3] = 0.9, 0.3, 0.9  # the last is no neighbour
+    size, offset = torch.full((1, 2, 4, 4), 0.1), torch.full((1, 2, 4, 4), 0.5)
+    size[0, 0, 1, 2], size[0, :, 3, 3] = 0.2, 1.0
+    found_size, found_offset = over_neighbors(score, size, offset)
+    assert found_size[0, :, 1, 1].tolist() == pytest.approx([0.1 * 2**0.1, 0.1], rel=1e-4)
+    assert found_offset[0, :, 1, 1].tolist() == pytest.approx([0.5 + 0.1, 0.5], rel=1e-4)
+
+
+def test_where_neighbours_agree_each_says_what_it_said():
+    row, column = torch.meshgrid(torch.arange(5.0), torch.arange(5.0), indexing="ij")
+    offset = torch.stack([2.2 - column, 2.7 - row])[None]  # all mean the point (2.2, 2.7)
+    size = torch.full((1, 2, 5, 5), 0.3)
+    found_size, found_offset = over_neighbors(torch.rand(1, 1, 5, 5), size, offset)
+    torch.testing.assert_close(found_size, size)
+    torch.testing.assert_close(found_offset, offset, atol=1e-5, rtol=1e-5)
 
 
 def test_sure_scores_stay_below_1_in_half_precision():

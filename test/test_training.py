@@ -82,9 +82,20 @@ def start(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def trained(data, start, tmp_path_factory):
+    """Where a training by CONFIG left what it made."""
+    out = tmp_path_factory.mktemp("trained")
+    sot_train(data, start, out)
+    return out
+
+
 def sot_train(data, start, out, /, **changes):
     out.mkdir(exist_ok=True)
     assert main(arguments(data, start, out, **changes)) == 0
+
+
+def checkpoint(out):
     return torch.load(out / "checkpoint.pt", weights_only=True)
 
 
@@ -119,27 +130,26 @@ def test_auto_trains_in_bf16_only_where_the_processor_has_its_instructions(data,
     assert json.loads((tmp_path / "sot_mobile.json").read_text())["config"]["precision"] == expected
 
 
-def test_the_same_seed_gives_the_same_weights_also_when_training_was_interrupted(data, start, tmp_path):
-    whole = sot_train(data, start, tmp_path / "whole")
+def test_the_same_seed_gives_the_same_weights_also_when_training_was_interrupted(data, start, trained, tmp_path):
     # The schedule is that of three steps; the checkpoint of step two stands for a training that was cut off there.
-    cut = sot_train(data, start, tmp_path / "cut", save_every=1)
-    assert same(whole["network"], cut["network"])
-    other = sot_train(data, start, tmp_path / "other", seed=4)
-    assert not same(whole["network"], other["network"])
+    sot_train(data, start, tmp_path / "cut", save_every=1)
+    assert same(checkpoint(trained)["network"], checkpoint(tmp_path / "cut")["network"])
+    sot_train(data, start, tmp_path / "other", seed=4)
+    assert not same(checkpoint(trained)["network"], checkpoint(tmp_path / "other")["network"])
 
 
-def test_training_goes_on_from_its_checkpoint(data, start, tmp_path, monkeypatch):
-    whole = sot_train(data, start, tmp_path / "whole")
-
+def test_training_goes_on_from_its_checkpoint(data, start, trained, tmp_path, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    (tmp_path / "cut").mkdir()
+    out = tmp_path / "cut"
+    out.mkdir()
     with monkeypatch.context() as patch:
         patch.setattr("sot_ros.training.train.validate", stop)
-        assert main(arguments(data, start, tmp_path / "cut")) == 130
-    assert torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["step"] == 2
-    assert same(whole["network"], sot_train(data, start, tmp_path / "cut")["network"])
+        assert main(arguments(data, start, out)) == 130
+    assert checkpoint(out)["step"] == 2
+    sot_train(data, start, out)
+    assert same(checkpoint(trained)["network"], checkpoint(out)["network"])
 
 
 def test_processes_share_every_batch(data):
@@ -163,7 +173,7 @@ def test_torchrun_trains_in_several_processes(data, start, tmp_path):
     subprocess.run([*torchrun, tmp_path / "program.py"], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     record = json.loads((tmp_path / "sot_mobile.json").read_text())
     assert record["processes"] == 2 and record["step"] == 3
-    network = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]
+    network = checkpoint(tmp_path)["network"]
     began = read_state_dict(start)
     assert all(tensor.isfinite().all() for tensor in network.values() if tensor.is_floating_point())
     assert not torch.equal(network["project.weight"], began["project.weight"].float())
@@ -177,17 +187,15 @@ def test_values_of_the_file_can_be_changed_by_name(data, start, tmp_path, capsys
     assert "unknown name 'step': config.yaml has batch," in capsys.readouterr().err
 
 
-def test_the_record_also_tells_how_the_weights_were_made_that_it_went_on_from(data, start, tmp_path):
-    sot_train(data, start, tmp_path / "first")
-    sot_train(data, tmp_path / "first" / "sot_mobile.safetensors", tmp_path / "second", seed=4)
-    first, second = (json.loads((tmp_path / name / "sot_mobile.json").read_text()) for name in ("first", "second"))
+def test_the_record_also_tells_how_the_weights_were_made_that_it_went_on_from(data, trained, tmp_path):
+    sot_train(data, trained / "sot_mobile.safetensors", tmp_path, seed=4)
+    first, second = (json.loads((out / "sot_mobile.json").read_text()) for out in (trained, tmp_path))
     assert first["init"] == "random.safetensors"
     assert second["init"] == first and second["config"]["seed"] == 4
 
 
-def test_sot_average_takes_the_mean_of_weights(data, start, tmp_path, capsys):
-    sot_train(data, start, tmp_path / "first")
-    first, mean = tmp_path / "first" / "sot_mobile.safetensors", tmp_path / "mean.safetensors"
+def test_sot_average_takes_the_mean_of_weights(start, trained, tmp_path, capsys):
+    first, mean = trained / "sot_mobile.safetensors", tmp_path / "mean.safetensors"
     assert main(["average", str(first), str(start), "--out", str(mean)]) == 0
     states = [read_state_dict(file) for file in (first, start, mean)]
     assert not same(*states[:2])

@@ -266,8 +266,11 @@ def load_network(model: str, weights: str | Path | None = None, settings: Any = 
 
 def _fastest_precision(row: Model, network: nn.Module, settings: Any, device: torch.device, compile: str) -> str:
     """What `fastest` says of this model on this device."""
+    names = candidates(device)
+    if len(names) == 1:
+        return names[0]
     trackers = {}
-    for name in candidates(device):
+    for name in names:
         trackers[name] = row.tracker(copy.deepcopy(network), settings, device, name)
         accelerate(trackers[name], "off" if compile == "off" else "auto")
     return fastest(trackers, example_inputs(trackers["fp32"])["compute"])

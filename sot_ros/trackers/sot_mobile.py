@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sot_ros.crops import stark_crop, stark_uncrop
 from sot_ros.geometry import Box, clip
-from sot_ros.networks.heads import decode_center, hann_window
+from sot_ros.networks.heads import decode_center, hann_window, over_neighbors
 from sot_ros.networks.sot_mobile import (
     SEARCH_FACTOR,
     SEARCH_SIZE,
@@ -95,7 +95,8 @@ class SotMobileTracker(Tracker):
         found = self.search(Template(tokens, foreground, extent, fine), self.to_device(patches))
         score, size, offset, tokens = (m.float() for m in found)
         influence = self.settings.window_influence
-        boxes, index = decode_center(score * (1 - influence + influence * self.window), size, offset)
+        windowed = score * (1 - influence + influence * self.window)
+        boxes, index = decode_center(windowed, *over_neighbors(score, size, offset))
         return boxes, score.flatten(1).gather(1, index[:, None])[:, 0], appearance(tokens, boxes)
 
 

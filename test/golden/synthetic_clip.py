@@ -3,6 +3,8 @@
 The target drifts to the lower right and grows, so late search regions leave the frame.
 """
 
+import functools
+
 import numpy as np
 
 WIDTH, HEIGHT, FRAMES = 384, 288, 48
@@ -16,6 +18,7 @@ def box(t):
     return cx - w / 2, cy - h / 2, w, h
 
 
+@functools.cache
 def frame(t):
     """RGB frame t as uint8 of shape (HEIGHT, WIDTH, 3)."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
