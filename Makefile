@@ -5,7 +5,7 @@ help:
 	@echo "make demo    track a target in a clip; the result is in demo/"
 	@echo "             SOURCE=video.mp4, a folder of images or a webcam's number; BOX=x,y,w,h in its first frame"
 	@echo "             MODEL=siamfc WEIGHTS=siamfc_alexnet_e50.pth: another tracker than the default"
-	@echo "make test    run the tests, two files at a time; ARGS='test/test_geometry.py -k iou' runs some"
+	@echo "make test    run the tests; ARGS='test/test_geometry.py -k iou' runs some"
 	@echo "make build   only set up .venv and the workspace"
 	@echo "make clean   remove all that make has made"
 
@@ -21,7 +21,7 @@ demo: build
 	fi
 
 test: build
-	@source setup.bash && pytest $(or $(ARGS),--numprocesses=2 --dist=loadfile)
+	@source setup.bash && $(if $(ARGS),pytest $(ARGS),pytest -m "not ros" --numprocesses=2 --dist=loadfile && pytest -m ros)
 
 clean:
 	rm -rf .venv build install log demo

@@ -18,6 +18,12 @@ os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "f
 os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"])
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "_ros" in item.fixturenames:
+            item.add_marker("ros")
+
+
 @pytest.fixture(scope="session")
 def siamfc_weights(tmp_path_factory) -> Path:
     """A checkpoint of siamfc that is the same in every run. Untrained layers are enough to follow the test clip."""

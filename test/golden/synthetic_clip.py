@@ -18,9 +18,13 @@ def box(t):
     return cx - w / 2, cy - h / 2, w, h
 
 
-@functools.cache
 def frame(t):
-    """RGB frame t as uint8 of shape (HEIGHT, WIDTH, 3)."""
+    """RGB frame t as uint8 of shape (HEIGHT, WIDTH, 3), which the caller may change."""
+    return _frame(t).copy()
+
+
+@functools.cache
+def _frame(t):
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
     bx, by, bw, bh = box(t)
     u, v = (x - bx) / bw, (y - by) / bh
