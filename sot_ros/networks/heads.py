@@ -91,15 +91,19 @@ def hann_window(n: int) -> Tensor:
     return one[:, None] * one[None, :]
 
 
+def cell_grid(n: int, device: torch.device) -> Tensor:
+    """The column and row (2, n, n) of each of n x n cells."""
+    at = torch.arange(n, device=device)
+    return torch.stack(torch.meshgrid(at, at, indexing="xy"))
+
+
 def over_neighbors(score: Tensor, size: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
     """Sizes and offsets (B, 2, n, n) of a `CenterHead`, each the mean of what the 3 x 3 cells around it say.
 
     A cell's say is its squared score, and sizes are averaged in their logarithm. Boxes that neighbours find for one
     target differ by chance, so their mean is nearer to it than that of the best cell.
     """
-    at = torch.arange(score.shape[-1], device=score.device)
-    cell = torch.stack(torch.meshgrid(at, at, indexing="xy"))
-    say = score**2
+    cell, say = cell_grid(score.shape[-1], score.device), score**2
     said = F.avg_pool2d(say * torch.cat([size.log(), cell + offset], dim=1), 3, stride=1, padding=1)
     size, center = (said / F.avg_pool2d(say, 3, stride=1, padding=1)).split(2, dim=1)
     return size.exp(), center - cell

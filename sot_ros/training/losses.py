@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss
 
-from sot_ros.networks.heads import decode_center
+from sot_ros.networks.heads import cell_grid, decode_center
 
 L1_WEIGHT, GIOU_WEIGHT, SCORE_WEIGHT = 5.0, 2.0, 1.0
 """Weights of upstream's experiments/ostrack."""
@@ -38,9 +38,7 @@ def tracking_loss(maps: tuple[Tensor, Tensor, Tensor], box: Tensor, present: Ten
     score_loss = focal_loss(score[:, 0], target) / present.sum().clamp(min=1)
 
     # Each cell's box counts as much as the cell is the target's, because inference may choose a neighbour.
-    cells = torch.arange(n, device=box.device).float()
-    grid = torch.stack(torch.meshgrid(cells, cells, indexing="xy"))
-    found = torch.cat([(grid + offset) / n, size], dim=1).permute(0, 2, 3, 1)
+    found = torch.cat([(cell_grid(n, box.device) + offset) / n, size], dim=1).permute(0, 2, 3, 1)
     wanted = box[:, None, None].expand_as(found)
     giou = generalized_box_iou_loss(box_convert(found, "cxcywh", "xyxy"), box_convert(wanted, "cxcywh", "xyxy"))
     l1 = F.l1_loss(found, wanted, reduction="none").mean(-1)
