@@ -1,10 +1,11 @@
-"""From one box in a clip to training data: outlines on which a tracker, there and back, and the image agree."""
+"""From a few boxes in a clip to training data: outlines on which a tracker, there and back, and the image agree."""
 
 from __future__ import annotations
 
 import csv
 import json
-from itertools import groupby
+from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +13,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from sot_ros.evaluation.sequences import Sequence, evaluate, read_image
+from sot_ros.evaluation.sequences import GROUND_TRUTH, Result, Sequence, evaluate, read_image
 from sot_ros.geometry import Box, iou
 from sot_ros.trackers.base import Tracker
-from sot_ros.training.data import cut_out, enclosing_box, outlines
+from sot_ros.training.data import corners, cut_out, enclosing_box, outlines
 
 LONGEST_SIDE = 640
 """Pixels of the longer side of a video's frames, above which they are made smaller."""
@@ -27,29 +28,40 @@ FIT = 0.72
 """IoU that the box of the outline needs with the box of both ways."""
 FEWEST = 6
 """Frames without which a clip's target is left out."""
+ROW = "video,step,frames,target,frame,x,y,w,h"
 
 
 class Clip(NamedTuple):
-    """Where a target is to be followed in a video: from its box on the first frame, over `frames` frames at most, each
-    `step` frames of the video after the one before."""
+    """A target in a video: its boxes by frame, as they were drawn, the first on frame 0. A frame is `step` frames of
+    the video after the one before; there are `frames`, or fewer where the video ends."""
 
     video: str
     step: int
     frames: int
-    box: Box
+    boxes: dict[int, Box]
+
+    def scaled(self, scale: float, count: int) -> dict[int, Box]:
+        """The boxes on the first `count` frames, as large as on frames that were made smaller by `scale`."""
+        return {i: box.scaled(scale, scale) for i, box in self.boxes.items() if i < count}
 
 
 def read_clips(file: Path) -> list[Clip]:
-    """The rows video, step, frames, x, y, w, h of a CSV file with these names in its first line; x and y are 0-indexed,
-    in pixels of the video."""
+    """The targets in a CSV file with the columns video, step, frames, target, frame, x, y, w, h, one row for each box;
+    x and y are 0-indexed, in pixels of the video, `target` tells targets of one video apart."""
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
+    drawn: dict[tuple[str, int, int, str], dict[int, Box]] = defaultdict(dict)
     try:
-        clips = [Clip(r["video"], int(r["step"]), int(r["frames"]), Box(*(float(r[c]) for c in "xywh"))) for r in rows]
+        for r in rows:
+            target = r["video"], int(r["step"]), int(r["frames"]), r["target"]
+            drawn[target][int(r["frame"])] = Box(*(float(r[c]) for c in "xywh"))
     except (KeyError, TypeError, ValueError):
-        clips = []
-    if not clips or min(min(c.step, c.frames) for c in clips) < 1:
-        raise ValueError(f"{file} refused: rows video,step,frames,x,y,w,h under a line with these names are accepted")
+        drawn.clear()
+    clips = [Clip(*target[:3], dict(sorted(boxes.items()))) for target, boxes in drawn.items()]
+    if not clips or not all(c.step > 0 and min(c.boxes) == 0 and max(c.boxes) < c.frames for c in clips):
+        raise ValueError(
+            f"{file} refused: rows {ROW} under a line with these names are accepted, one of each target for frame 0"
+        )
     return clips
 
 
@@ -60,19 +72,18 @@ def label(clips: list[Clip], videos: Path, out: Path, tracker: Tracker) -> tuple
     `sot train` and others to read. Raises ValueError for a video that is missing, before anything is written, one that
     cannot be read, or a box that is not in it.
     """
-    missing = sorted({clip.video for clip in clips if not (videos / clip.video).is_file()})
-    if missing:
-        raise ValueError(f"{videos} lacks {len(missing)} of the videos, the first of them {missing[0]}")
+    _need(clips, videos)
     images: dict[Path, dict[str, object]] = {}
     annotations: list[dict[str, object]] = []
     targets = 0
-    by_video = [list(group) for _, group in groupby(sorted(clips), key=lambda clip: (clip.video, clip.step))]
-    for number, group in enumerate(tqdm(by_video, desc="label", unit="video")):
-        video, step = group[0][:2]
+    by_video = defaultdict(list)
+    for clip in clips:
+        by_video[clip.video, clip.step].append(clip)
+    for number, ((video, step), group) in enumerate(tqdm(sorted(by_video.items()), desc="label", unit="video")):
         frames, scale = write_frames(videos / video, step, max(c.frames for c in group), out / f"{number:04d}")
         for clip in group:
             try:
-                found = follow(tracker, frames[: clip.frames], clip.box.scaled(scale, scale))
+                found = follow(tracker, frames[: clip.frames], clip.scaled(scale, len(frames)))
             except ValueError as error:
                 raise ValueError(f"{video}: {error}") from None
             if len(found) < FEWEST:
@@ -87,6 +98,26 @@ def label(clips: list[Clip], videos: Path, out: Path, tracker: Tracker) -> tuple
     content = {"images": list(images.values()), "annotations": annotations, "categories": [{"id": 1, "name": "target"}]}
     (out / "labels.json").write_text(json.dumps(content))
     return targets, len(annotations)
+
+
+def write_drawn(clips: list[Clip], videos: Path, out: Path) -> None:
+    """Write each target as a sequence for `sot eval`, a folder of `out` with img/ and groundtruth_rect.txt: nothing but
+    the boxes that were drawn, to the last of them. Raises ValueError for a video that is missing or cannot be read.
+    """
+    _need(clips, videos)
+    for number, clip in enumerate(tqdm(clips, desc="write", unit="target")):
+        folder = out / f"{number:04d}"
+        frames, scale = write_frames(videos / clip.video, clip.step, max(clip.boxes) + 1, folder / "img")
+        truth = np.full((len(frames), 4), np.nan)
+        for i, box in clip.scaled(scale, len(frames)).items():
+            truth[i] = np.array(box) + (1, 1, 0, 0)
+        np.savetxt(folder / GROUND_TRUTH, truth, fmt="%.2f", delimiter=",")
+
+
+def _need(clips: list[Clip], videos: Path) -> None:
+    missing = sorted({clip.video for clip in clips if not (videos / clip.video).is_file()})
+    if missing:
+        raise ValueError(f"{videos} lacks {len(missing)} of the videos, the first of them {missing[0]}")
 
 
 def write_frames(video: Path, step: int, count: int, folder: Path) -> tuple[list[Path], float]:
@@ -109,25 +140,39 @@ def write_frames(video: Path, step: int, count: int, folder: Path) -> tuple[list
     return written, scale
 
 
-def follow(tracker: Tracker, frames: list[Path], box: Box) -> dict[int, list[np.ndarray]]:
+def follow(tracker: Tracker, frames: list[Path], drawn: dict[int, Box]) -> dict[int, list[np.ndarray]]:
     """The target's outlines, polygons of (N, 2) points, on those `frames` where they are certain, by number.
 
-    The target is in `box` on the first frame. The tracker follows it to the end, and back from the last frame on which
-    it is sure.
+    The target is in the boxes that were `drawn`, the first of them on frame 0. From each, the tracker follows it to the
+    next and back; from the last, to the end, and back from the last frame on which it is sure. A drawn box is kept as
+    it is: its outline is the object's, if there is one, stretched to the box.
     """
-    given = np.full((len(frames), 4), np.nan)
-    given[0] = box
-    there = evaluate(tracker, Sequence("there", frames, given))
-    sure = np.flatnonzero(there.confidences > SURE)
-    back = evaluate(tracker, Sequence("back", frames[sure[-1] :: -1], there.boxes[sure[-1] :: -1])).boxes[::-1]
     found = {}
-    for i in sure.tolist():
-        a, b = there.boxes[i], back[i]
-        if iou(Box(*a), Box(*b)) > AGREEMENT:
-            outline = outline_in(read_image(frames[i]), Box(*((a + b) / 2)))
-            if outline:
-                found[i] = outline
+    for first, last in pairwise([*drawn, None]):
+        stretch = frames[first : None if last is None else last + 1]
+        there = _track(tracker, stretch, drawn[first])
+        sure = np.flatnonzero(there.confidences > SURE)
+        end = sure[-1] if last is None else last - first
+        back = _track(tracker, stretch[end::-1], Box(*there.boxes[end]) if last is None else drawn[last])
+        for i in sure[sure <= end].tolist():
+            a, b = there.boxes[i], back.boxes[end - i]
+            if iou(Box(*a), Box(*b)) > AGREEMENT:
+                outline = outline_in(read_image(stretch[i]), Box(*((a + b) / 2)))
+                if outline:
+                    found[first + i] = outline
+    for i, box in drawn.items():
+        outline = outline_in(read_image(frames[i]), box)
+        x, y, w, h = enclosing_box(outline)
+        stretched = [(points - (x, y)) * (box.w / w, box.h / h) + (box.x, box.y) for points in outline]
+        found[i] = stretched or [corners(*box)]
     return found
+
+
+def _track(tracker: Tracker, frames: list[Path], box: Box) -> Result:
+    """What `tracker` finds on `frames`, from `box` on the first of them on."""
+    truth = np.full((len(frames), 4), np.nan)
+    truth[0] = box
+    return evaluate(tracker, Sequence("clip", frames, truth))
 
 
 def outline_in(image: np.ndarray, box: Box, side: int = 170) -> list[np.ndarray]:
