@@ -67,7 +67,7 @@ def test_after_an_unsure_find_the_search_region_is_larger(tracker):
     tracker.initialize(clip.frame(0), clip.box(0))
     x, y, w, h = clip.box(20)
     # The usual search region reaches 1.75 far: to within the target.
-    place, found = (x - 2 * np.sqrt(w * h), y, w, h), []
+    place, found = (x - 1.9 * np.sqrt(w * h), y, w, h), []
     for _ in range(2):
         tracker.box = place
         found.append(tracker.track(clip.frame(20)))
