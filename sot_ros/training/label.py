@@ -60,7 +60,8 @@ def read_clips(file: Path) -> list[Clip]:
     clips = [Clip(*target[:3], dict(sorted(boxes.items()))) for target, boxes in drawn.items()]
     if not clips or not all(c.step > 0 and min(c.boxes) == 0 and max(c.boxes) < c.frames for c in clips):
         raise ValueError(
-            f"{file} refused: rows {ROW} under a line with these names are accepted, one of each target for frame 0"
+            f"{file} refused: rows {ROW} under a line with these names are accepted, one of each target for frame 0, "
+            "each for a frame below its `frames`"
         )
     return clips
 
@@ -108,10 +109,8 @@ def write_drawn(clips: list[Clip], videos: Path, out: Path) -> None:
     for number, clip in enumerate(tqdm(clips, desc="write", unit="target")):
         folder = out / f"{number:04d}"
         frames, scale = write_frames(videos / clip.video, clip.step, max(clip.boxes) + 1, folder / "img")
-        truth = np.full((len(frames), 4), np.nan)
-        for i, box in clip.scaled(scale, len(frames)).items():
-            truth[i] = np.array(box) + (1, 1, 0, 0)
-        np.savetxt(folder / GROUND_TRUTH, truth, fmt="%.2f", delimiter=",")
+        truth = _truth(clip.scaled(scale, len(frames)), len(frames))
+        np.savetxt(folder / GROUND_TRUTH, truth + (1, 1, 0, 0), fmt="%.2f", delimiter=",")
 
 
 def _need(clips: list[Clip], videos: Path) -> None:
@@ -154,9 +153,9 @@ def follow(tracker: Tracker, frames: list[Path], drawn: dict[int, Box]) -> dict[
         sure = np.flatnonzero(there.confidences > SURE)
         end = sure[-1] if last is None else last - first
         back = _track(tracker, stretch[end::-1], Box(*there.boxes[end]) if last is None else drawn[last])
-        for i in sure[sure <= end].tolist():
+        for i in sure.tolist():
             a, b = there.boxes[i], back.boxes[end - i]
-            if iou(Box(*a), Box(*b)) > AGREEMENT:
+            if first + i not in drawn and iou(Box(*a), Box(*b)) > AGREEMENT:
                 outline = outline_in(read_image(stretch[i]), Box(*((a + b) / 2)))
                 if outline:
                     found[first + i] = outline
@@ -170,9 +169,14 @@ def follow(tracker: Tracker, frames: list[Path], drawn: dict[int, Box]) -> dict[
 
 def _track(tracker: Tracker, frames: list[Path], box: Box) -> Result:
     """What `tracker` finds on `frames`, from `box` on the first of them on."""
-    truth = np.full((len(frames), 4), np.nan)
-    truth[0] = box
-    return evaluate(tracker, Sequence("clip", frames, truth))
+    return evaluate(tracker, Sequence("clip", frames, _truth({0: box}, len(frames))))
+
+
+def _truth(boxes: dict[int, Box], count: int) -> np.ndarray:
+    """The boxes of `count` frames (count, 4), x, y, w, h; nan where none is known."""
+    truth = np.full((count, 4), np.nan)
+    truth[list(boxes)] = list(boxes.values())
+    return truth
 
 
 def outline_in(image: np.ndarray, box: Box, side: int = 170) -> list[np.ndarray]:
