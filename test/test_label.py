@@ -144,6 +144,14 @@ def test_drawn_boxes_alone_become_sequences_for_sot_eval(tmp_path, videos):
         assert np.isnan(sequence.truth[[1, 2]]).all()
 
 
+def test_drawn_boxes_alone_need_no_model(tmp_path, videos, capsys):
+    clips = write_csv(tmp_path / "clips.csv", ("balls.avi", 1, 8, 0, 0, *place("red", 0)))
+    command = ["label", str(clips), "--videos", str(videos), "--out", str(tmp_path / "out"), "--drawn"]
+    assert main([*command, "--model", "siamfc_sot"]) != 0
+    assert "--drawn follows nothing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("row", "why"),
     [

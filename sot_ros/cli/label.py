@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> None:
 
     clips = read_clips(args.clips)
     if args.drawn:
+        if args.model or args.weights or args.device:
+            raise ValueError("--drawn follows nothing: --model, --weights and --device are accepted without it")
         write_drawn(clips, args.videos, args.out)
         return
     tracker = create_tracker(args.model or DEFAULT_MODEL, args.weights, args.device)
