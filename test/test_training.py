@@ -207,6 +207,13 @@ def test_sot_average_takes_the_mean_of_weights(start, trained, tmp_path, capsys)
     record = json.loads(mean.with_suffix(".json").read_text())
     assert record == {"mean_of": [made | {"init": "mean_of[1]"}, start.name]}
 
+    assert main(["average", *[str(start)] * 3, str(first), "--out", str(mean)]) == 0
+    states = [read_state_dict(file) for file in (first, start, mean)]
+    a, b, shares = ([tensor.float() for tensor in state.values() if tensor.is_floating_point()] for state in states)
+    assert all(torch.allclose(m, (x + 3 * y) / 4, atol=1e-3, rtol=1e-3) for x, y, m in zip(a, b, shares, strict=True))
+    record = json.loads(mean.with_suffix(".json").read_text())
+    assert record == {"mean_of": [start.name, "mean_of[0]", "mean_of[0]", made | {"init": "mean_of[0]"}]}
+
     write_weights(RECIPES["siamfc_sot"].network(), tmp_path / "other.safetensors")
     assert main(["average", str(first), str(tmp_path / "other.safetensors"), "--out", str(mean)]) == 1
     assert "other.safetensors refused: its tensors are not those of" in capsys.readouterr().err

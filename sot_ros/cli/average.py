@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("weights", type=Path, nargs="+", help="files of one model, such as `sot train` writes")
+    files = "files of one model, such as `sot train` writes; one that is named twice has two shares"
+    parser.add_argument("weights", type=Path, nargs="+", help=files)
     parser.add_argument("--out", type=Path, required=True, help="the file to write, FILE.safetensors")
 
 

@@ -36,10 +36,12 @@ def average(files: Sequence[Path], out: Path) -> None:
 
 
 def _told_once(records: list[Any]) -> list[Any]:
-    """The records, where what one began with is another of them, `mean_of[0]` or so stands for that."""
+    """The records, where `mean_of[0]` or so stands for one that came before, or that another began with."""
 
-    def refer(record: Any) -> Any:
+    def refer(i: int, record: Any) -> Any:
+        if records.index(record) < i:
+            return f"mean_of[{records.index(record)}]"
         known = isinstance(record, dict) and record.get("init") in records
         return record | {"init": f"mean_of[{records.index(record['init'])}]"} if known else record
 
-    return [refer(record) for record in records]
+    return [refer(i, record) for i, record in enumerate(records)]
