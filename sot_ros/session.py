@@ -70,6 +70,9 @@ IN_VIEW = 0.25
 it had before the border cut it."""
 SAME_SHAPE = 0.01
 """Images whose ratios of width to height differ by no more than this share show the same view in another resolution."""
+GLIMPSE = 0.2
+"""From this confidence on, what is found of an OCCLUDED target may be it, in other looks, and is looked at again. What
+hides a target has less when it comes between."""
 SUGGESTIONS = 4
 """Boxes that are looked at for one call of `suggest`."""
 
@@ -96,6 +99,8 @@ class Session:
         self._searched = (0, 0)  # the size of the images that the places are in
         self._candidate: Box | None = None
         self._confirmed = 0
+        self._glimpse: Box | None = None
+        self._at_glimpse = False
         self._whole = 0.0
 
     @property
@@ -124,8 +129,9 @@ class Session:
     def update(self, image: np.ndarray, time: float) -> Target:
         """Look for the target on the next frame, seen at `time` in seconds.
 
-        While OCCLUDED, the box is where the target would be by its last motion. A LOST one is claimed nowhere:
-        confidence 0, and the last box is repeated while it is searched, one place in a frame.
+        While OCCLUDED, the box is where the target would be by its last motion. It is searched there and, in turn, where
+        the last glimpse of it was. A LOST one is claimed nowhere: confidence 0, and the last box is repeated while it
+        is searched, one place in a frame.
         """
         if not self.aim(image, time):
             return self._target
@@ -150,12 +156,17 @@ class Session:
         height, width = image.shape[:2]
         found, confidence = self._judge(estimate)
         if self._target.state is State.TRACKING:
-            seen = confidence >= self.thresholds.occluded_below and self._in_view(found, width, height)
+            in_view = self._in_view(found, width, height)
+            seen = in_view and confidence >= self.thresholds.occluded_below
             if not seen:
                 self._candidate, self._confirmed = None, 0
                 self._searched = (0, 0)
+                self._glimpse = found if in_view and confidence >= GLIMPSE else None
+                self._at_glimpse = False
         else:
             self._consider(found, confidence)
+            if self._at_glimpse:
+                self._glimpse = found if confidence >= GLIMPSE else None
             seen = self._confirmed >= self.thresholds.confirm_frames
         if seen:
             self._learn(estimate.confidence, confidence)
@@ -203,6 +214,7 @@ class Session:
         self.tracker.box = self.tracker.box.scaled(sx, sy)
         self._target = self._target._replace(box=self._target.box.scaled(sx, sy))
         self._candidate = self._candidate and self._candidate.scaled(sx, sy)
+        self._glimpse = self._glimpse and self._glimpse.scaled(sx, sy)
         self._motion.scale(sx, sy)
         self._whole *= sx * sy
 
@@ -253,7 +265,8 @@ class Session:
 
     def _next_place(self, time: float, width: int, height: int) -> Box:
         if self._target.state is State.OCCLUDED:
-            return self._motion.predict(time, width, height)
+            self._at_glimpse = self._glimpse is not None and not self._at_glimpse
+            return self._glimpse if self._at_glimpse else self._motion.predict(time, width, height)
         if self._searched != (width, height):
             self._searched, self._places = (width, height), places(self._motion.box, width, height)
         return next(self._places)

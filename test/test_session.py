@@ -101,6 +101,13 @@ def play(session, first, last, **things):
     return [session.update(WIDE, t / 30) for t in range(first, last + 1)]
 
 
+def play_looks(session, first, last):
+    """Where it looks on frames first..last."""
+    before = len(session.tracker.looks)
+    play(session, first, last)
+    return session.tracker.looks[before:]
+
+
 def test_nothing_is_tracked_before_a_start(session):
     assert session.update(IMAGE, 0.0) == (State.IDLE, 0, (0, 0, 0, 0), 0.0)
 
@@ -305,6 +312,28 @@ def test_one_confident_frame_of_a_hidden_target_does_not_bring_it_back(seeing):
     assert play(seeing, 31, 33, things={place: 0})[-1].state is State.TRACKING
 
 
+def test_a_target_that_turns_away_is_followed_to_where_its_motion_would_not_have_led(seeing):
+    """It is not claimed meanwhile, and every second look stays with the prediction."""
+    away = [Box(310 + 15 * t, 230, 20, 20) for t in range(21)]
+    turned = [play(seeing, t, t, things={away[t]: 65})[0] for t in range(1, 21)]
+    assert {t.state for t in turned} == {State.OCCLUDED}
+    assert {t.box for t in turned} == {away[0]} == set(seeing.tracker.looks[2::2])
+    assert [t.state for t in play(seeing, 21, 24, things={away[20]: 0})][-1] is State.TRACKING
+    assert seeing.target.box == away[20]
+
+
+def test_what_hides_a_target_is_not_followed(seeing):
+    for t in range(1, 21):
+        play(seeing, t, t, things={Box(310 + 15 * t, 230, 20, 20): 85})
+    assert set(seeing.tracker.looks) == {Box(310, 230, 20, 20)}
+
+
+def test_a_glimpse_that_was_nothing_is_forgotten(seeing):
+    play(seeing, 1, 5, things={Box(340, 230, 20, 20): 65})
+    play(seeing, 6, 8, things={})
+    assert set(play_looks(seeing, 9, 20)) == {Box(310, 230, 20, 20)}
+
+
 def test_a_target_that_leaves_through_the_border_is_gone_when_a_rest_of_its_box_is_left(seeing):
     seeing.start(WIDE, Box(600, 230, 20, 20), 0.0)
     widths = (20, 16, 12, 8, 6, 4, 3)
@@ -371,7 +400,8 @@ def test_a_lost_target_is_found_in_images_of_another_size(seeing):
 
 @pytest.mark.parametrize("size", [(1280, 960), (320, 240), (642, 480)])
 @pytest.mark.parametrize("switch", [5, 15, 43], ids=["tracking", "occluded", "being confirmed"])
-def test_a_camera_that_switches_its_resolution_changes_nothing_but_the_unit(size, switch):
+@pytest.mark.parametrize("hidden", [90, 65], ids=["hidden", "turned away"])
+def test_a_camera_that_switches_its_resolution_changes_nothing_but_the_unit(size, switch, hidden):
     """Two sessions of one scene, of which one sees it in another resolution from frame `switch` on."""
     sx, sy = size[0] / 640, size[1] / 480
     thresholds = Thresholds(occluded_below=0.5, tracking_above=0.7, coast_s=3.0, confirm_frames=3)
@@ -381,9 +411,9 @@ def test_a_camera_that_switches_its_resolution_changes_nothing_but_the_unit(size
     for t in range(1, 60):
         switched = t >= switch
         thing = Box(310 + 2 * min(t, 13), 230 + min(t, 13), 20, 20)
-        visible = t < 10 or t > 40
-        same.tracker.things = {thing: 0} if visible else {}
-        other.tracker.things = {thing.scaled(sx, sy) if switched else thing: 0} if visible else {}
+        angle = 0 if t < 10 or t > 40 else hidden
+        same.tracker.things = {thing: angle}
+        other.tracker.things = {thing.scaled(sx, sy) if switched else thing: angle}
         image = np.zeros((size[1], size[0], 3), np.uint8) if switched else WIDE
         expected, got = same.update(WIDE, t / 30), other.update(image, t / 30)
         assert got.state is expected.state

@@ -86,7 +86,7 @@ MODELS: dict[str, Model] = {
         published="",
         # Chosen as docs/robots.md tells.
         occluded_below=0.55,
-        tracking_above=0.6,
+        tracking_above=0.65,
     ),
     "siamfc": Model(
         SiamFCTracker,
