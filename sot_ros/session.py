@@ -129,9 +129,9 @@ class Session:
     def update(self, image: np.ndarray, time: float) -> Target:
         """Look for the target on the next frame, seen at `time` in seconds.
 
-        While OCCLUDED, the box is where the target would be by its last motion. It is searched there and, in turn, where
-        the last glimpse of it was. A LOST one is claimed nowhere: confidence 0, and the last box is repeated while it
-        is searched, one place in a frame.
+        While OCCLUDED, the box is where the target would be by its last motion. It is searched there and, in turn,
+        where the last glimpse of it was. A LOST one is claimed nowhere: confidence 0, and the last box is repeated
+        while it is searched, one place in a frame.
         """
         if not self.aim(image, time):
             return self._target
