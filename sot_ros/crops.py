@@ -71,14 +71,37 @@ def _stark_square(box: Box, factor: float) -> tuple[int, int, int]:
 
 
 def stark_uncrop(cx: float, cy: float, w: float, h: float, previous: Box, size: int, scale: float) -> Box:
-    """A box found in a `stark_crop` or `swintrack_crop` of `size` pixels around `previous`, in image pixels.
+    """A box found in a crop of `size` pixels around `previous`, in image pixels.
 
     cx, cy, w, h are shares of the crop's side, 0..1. The unrounded centre of `previous` counts as the middle of
-    the crop, up to half a pixel off from where it was cut, as STARK's `map_box_back` has it.
+    the crop. A `stark_crop` was cut up to half a pixel off from there, as STARK's `map_box_back` has it.
     """
     side = size / scale
     px, py = previous.center
     return Box.from_center(px + (cx - 0.5) * side, py + (cy - 0.5) * side, w * side, h * side)
+
+
+def smooth_crop(image: np.ndarray, box: Box, factor: float, size: int) -> tuple[np.ndarray, float]:
+    """The region of a `stark_crop`, cut at fractions of a pixel: what changes little in `box` changes little in it.
+
+    Returns the (size, size, 3) patch, padded with black, and its scale: patch pixels for one image pixel. The box's
+    centre is in the middle of it.
+    """
+    side = math.sqrt(box.w * box.h) * factor
+    scale = size / side
+    left, top = (c - side / 2 for c in box.center)
+    return warp(image, np.array([[scale, 0, -left * scale], [0, scale, -top * scale]]), size), scale
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """The (size, size, C) patch that `matrix` (2, 3) takes `image` to, padded with black.
+
+    Both count from the corners of pixels: (0.5, 0.5) is the middle of the first one.
+    """
+    # OpenCV counts from the middles of pixels.
+    centred = matrix.copy()
+    centred[:, 2] += matrix[:, :2].sum(1) * 0.5 - 0.5
+    return cv2.warpAffine(image, centred, (size, size), flags=cv2.INTER_LINEAR)
 
 
 def swintrack_crop(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sot_ros.crops import cut, siamfc_crop, stark_crop, stark_padding, stark_uncrop, swintrack_crop
+from sot_ros.crops import cut, siamfc_crop, smooth_crop, stark_crop, stark_padding, stark_uncrop, swintrack_crop
 from sot_ros.geometry import Box
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -73,6 +73,26 @@ def test_stark_padding_covers_every_pixel_that_resizing_darkened(x, y, side, fac
     box = Box(x, y, side, side)
     patch, _ = stark_crop(white, box, factor, 64)
     assert stark_padding(white, box, factor, 64)[patch[..., 0] < 255].all()
+
+
+@given(st.floats(10, 60), st.floats(10, 40), st.floats(4, 30), st.floats(4, 30), st.floats(1, 3))
+def test_a_smooth_crop_shows_each_place_where_its_scale_puts_it(x, y, w, h, factor):
+    box, size, (rows, columns) = Box(x, y, w, h), 64, np.mgrid[:60, :80]
+    # Each pixel tells its place.
+    patch, scale = smooth_crop(np.stack([3 * columns, 3 * rows], axis=2).astype(np.uint8), box, factor, size)
+    shown = np.moveaxis(patch / 3, 2, 0)
+    place = (np.mgrid[:size, :size][::-1] + 0.5 - size / 2) / scale + np.reshape(box.center, (2, 1, 1)) - 0.5
+    inside = ((place >= 0) & (place <= np.reshape((79, 59), (2, 1, 1)))).all(axis=0)
+    # Half a grey level, and the 32nd of a pixel to which OpenCV 4 cuts places.
+    assert np.abs(shown - place)[:, inside].max(initial=0) < 0.2
+
+
+def test_a_smooth_crop_is_black_outside_the_image():
+    patch, scale = smooth_crop(np.full((40, 40, 3), 255, np.uint8), Box(0, 0, 40, 40), factor=2, size=80)
+    assert scale == 1
+    assert patch[20:60, 20:60].min() == 255
+    patch[20:60, 20:60] = 0
+    assert patch.max() == 0
 
 
 @given(st.floats(-50, 120), st.floats(-50, 100), st.floats(1, 60), st.floats(1, 60), st.floats(1, 5))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sot_ros.crops import stark_crop, stark_uncrop
+from sot_ros.crops import smooth_crop, stark_uncrop
 from sot_ros.geometry import Box, clip
 from sot_ros.networks.heads import decode_center, hann_window, over_neighbors
 from sot_ros.networks.sot_mobile import (
@@ -37,10 +37,13 @@ class SotMobileSettings:
     )
     size_lr: float = setting(0.7, "share of a change of size taken over in one frame", 0.0, 1.0)
     unsure_below: float = setting(
-        0.4, "under this confidence the size stays as it is, and the next search region is larger", 0.0, 1.0
+        0.4, "under this confidence the size changes less, and the next search region is larger", 0.0, 1.0
     )
 
 
+UNSURE_BY = 0.2
+"""So far under `unsure_below` the size stays as it is. A step there, instead of a slope, makes another track of what
+differs by a hundredth of a pixel, or by an order of summation."""
 UNSURE_GROWTH = 1.4
 """A search region, where the target may be hidden or just outside, over the usual one. No other value was tried."""
 
@@ -49,7 +52,7 @@ class SotMobileTracker(Tracker):
     """Confidence: the unwindowed score at the chosen place.
 
     What hides the target has a size of its own, and a search region that shrinks with it does not show the target when
-    it is back. So an unsure find changes no size, and the next search region is larger.
+    it is back. So the less sure a find is, the less it changes the size, and the larger the next search region is.
     """
 
     def __init__(self, *args, **kwargs):
@@ -64,21 +67,21 @@ class SotMobileTracker(Tracker):
         return compilable
 
     def set_template(self, image: np.ndarray, box: Box) -> None:
-        patch, scale = stark_crop(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)
+        patch, scale = smooth_crop(image, box, TEMPLATE_FACTOR, TEMPLATE_SIZE)
         extent = np.float32([[box.w, box.h]]) * np.float32(scale) / TEMPLATE_SIZE
         *self.template, seen = self.embed_cut(patch[None], extent)
         self.appearance = seen[0].cpu().numpy()
-        self.unsure = False
+        self.trust = 1.0
 
     def locate(self, image: np.ndarray) -> Search:
         s = self.settings
-        factor = s.search_factor * (UNSURE_GROWTH if self.unsure else 1)
-        patch, scale = stark_crop(image, self.box, factor, SEARCH_SIZE)
+        factor = s.search_factor * UNSURE_GROWTH ** (1 - self.trust)
+        patch, scale = smooth_crop(image, self.box, factor, SEARCH_SIZE)
         box, score, seen = yield *self.template, patch[None]
         self.appearance = seen.numpy()
         found, confidence = stark_uncrop(*box.tolist(), self.box, SEARCH_SIZE, scale), score.item()
-        self.unsure = confidence < s.unsure_below
-        lr = 0 if self.unsure else s.size_lr
+        self.trust = min(max(1 - (s.unsure_below - confidence) / UNSURE_BY, 0), 1)
+        lr = s.size_lr * self.trust
         w, h = (old ** (1 - lr) * new**lr for old, new in zip(self.box[2:], found[2:], strict=True))
         self.box = clip(Box.from_center(*found.center, w, h), image.shape[1], image.shape[0])
         return Estimate(self.box, confidence)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
+from sot_ros.crops import warp
 from sot_ros.geometry import Box, intersection
 from sot_ros.training.data import ImageStore, Instance, Source, enclosing_box, find_object
 
@@ -233,7 +234,7 @@ class PairDataset(Dataset):
         self, rng: np.random.Generator, instance: Instance, matrix: np.ndarray, size: int, swap_background: bool
     ) -> np.ndarray:
         image = self.images[instance.image]
-        patch = _warp(image, matrix, size)
+        patch = warp(image, matrix, size)
         if swap_background:
             background = self._background(rng, size)
             alpha = _mask(_transform(instance.outline, matrix), size)
@@ -280,7 +281,7 @@ class PairDataset(Dataset):
             if present and (too_close or hidden > 0.35 * max(cv2.countNonZero(target_mask), 1)):
                 continue
             covered = cv2.max(covered, mask)
-            sprite = _warp(self.images[other.image], matrix, size)
+            sprite = warp(self.images[other.image], matrix, size)
             if likeness:
                 sprite = _recolour(rng, sprite)
             patch[:] = _blend(patch, sprite, mask)
@@ -324,13 +325,6 @@ def _place(linear: np.ndarray, center: tuple[float, float], scale: float, at: np
 def _transform(outline: tuple[np.ndarray, ...], matrix: np.ndarray) -> list[np.ndarray]:
     linear, shift = matrix[:, :2], matrix[:, 2] if matrix.shape[1] == 3 else 0
     return [points @ linear.T + shift for points in outline]
-
-
-def _warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    # Coordinates of outlines count from pixel corners, those of warpAffine from pixel centres.
-    centred = matrix.copy()
-    centred[:, 2] += matrix[:, :2].sum(1) * 0.5 - 0.5
-    return cv2.warpAffine(image, centred, (size, size), flags=cv2.INTER_LINEAR)
 
 
 def _mask(outline: list[np.ndarray], size: int) -> np.ndarray:
