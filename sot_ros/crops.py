@@ -81,15 +81,19 @@ def stark_uncrop(cx: float, cy: float, w: float, h: float, previous: Box, size: 
     return Box.from_center(px + (cx - 0.5) * side, py + (cy - 0.5) * side, w * side, h * side)
 
 
+STEPS = 32
+"""In each pixel, at which a `smooth_crop` may begin and end. OpenCV interpolates in as many."""
+
+
 def smooth_crop(image: np.ndarray, box: Box, factor: float, size: int) -> tuple[np.ndarray, float]:
     """The region of a `stark_crop`, cut at fractions of a pixel: what changes little in `box` changes little in it.
 
-    Returns the (size, size, 3) patch, padded with black, and its scale: patch pixels for one image pixel. The box's
-    centre is in the middle of it.
+    Returns the (size, size, 3) patch, padded with black, and its scale: patch pixels for one image pixel. What
+    changes in `box` by rounding alone is mostly rounded off again, and does not add up from frame to frame.
     """
-    side = math.sqrt(box.w * box.h) * factor
+    side = max(1, round(math.sqrt(box.w * box.h) * factor * STEPS)) / STEPS
     scale = size / side
-    left, top = (c - side / 2 for c in box.center)
+    left, top = (round((c - side / 2) * STEPS) / STEPS for c in box.center)
     return warp(image, np.array([[scale, 0, -left * scale], [0, scale, -top * scale]]), size), scale
 
 

@@ -83,8 +83,8 @@ def test_a_smooth_crop_shows_each_place_where_its_scale_puts_it(x, y, w, h, fact
     shown = np.moveaxis(patch / 3, 2, 0)
     place = (np.mgrid[:size, :size][::-1] + 0.5 - size / 2) / scale + np.reshape(box.center, (2, 1, 1)) - 0.5
     inside = ((place >= 0) & (place <= np.reshape((79, 59), (2, 1, 1)))).all(axis=0)
-    # Half a grey level, and the 32nd of a pixel to which OpenCV 4 cuts places.
-    assert np.abs(shown - place)[:, inside].max(initial=0) < 0.2
+    # Half a grey level, and 32nds of a pixel, at which it is cut and OpenCV interpolates.
+    assert np.abs(shown - place)[:, inside].max(initial=0) < 0.25
 
 
 def test_a_smooth_crop_is_black_outside_the_image():
