@@ -23,7 +23,7 @@ LONGEST_SIDE = 640
 AGREEMENT = 0.65
 """IoU that the boxes of both ways need."""
 SURE = 0.4
-"""Confidence that the way there needs: there the default follows a change of size by half."""
+"""Confidence that the way there needs: the default's own `unsure_below`."""
 FIT = 0.72
 """IoU that the box of the outline needs with the box of both ways."""
 FEWEST = 6
