@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sot_ros
+from sot_ros.networks.mobilenet import MobileTrunk
 from sot_ros.trackers.acceleration import fastest
 from sot_ros.trackers.base import fetch
 from sot_ros.trackers.examples import deviation, example_inputs
-from sot_ros.trackers.precision import candidates, store_in
+from sot_ros.trackers.precision import candidates, computing_in, store_in
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
@@ -24,6 +25,8 @@ def test_weights_kept_in_half_give_what_weights_that_are_cast_give(model):
     """So that no frame has to cast them, and no track changes by it."""
     torch.manual_seed(0)
     whole = sot_ros.create_tracker(model, None if model == "sot_mobile" else "random", "cpu", compile="off")
+    for trunk in (m for m in whole.network.modules() if isinstance(m, MobileTrunk)):
+        trunk.center()
     half = copy.deepcopy(whole)
     half.network, half.precision = store_in(half.network, "bf16"), "bf16"
     assert torch.bfloat16 in {p.dtype for p in half.network.parameters()}
@@ -34,6 +37,37 @@ def test_weights_kept_in_half_give_what_weights_that_are_cast_give(model):
         expected = whole.compute(*inputs)
     assert deviation(cast, found) == 0
     assert deviation(expected, found) > 0, "bf16 that changes nothing was not used"
+
+
+def test_centering_a_trunk_changes_nothing_but_rounding():
+    torch.manual_seed(0)
+    trunk = MobileTrunk().double()
+    for name, parameter in trunk.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    image = torch.rand(1, 3, 64, 64, dtype=torch.float64) * 255
+    with torch.inference_mode():
+        expected = trunk(image)
+    for _ in range(2):
+        trunk.center()
+        with torch.inference_mode():
+            assert deviation((expected,), (trunk(image),)) < 1e-9
+    assert not trunk.blocks[0][-1].conv_pw.bias.any()
+
+
+def test_in_half_precision_a_centered_trunk_loses_less():
+    tracker = sot_ros.create_tracker(device="cpu", compile="off")
+    patch = tracker.to_device(clip.frame(0)[None, :224, :224])
+    off = {}
+    with torch.inference_mode():
+        expected = tracker.network.trunk(patch)
+    for centered in (False, True):
+        trunk = copy.deepcopy(tracker.network.trunk)
+        if centered:
+            trunk.center()
+        with torch.inference_mode(), computing_in("bf16", tracker.device):
+            off[centered] = (trunk(patch) - expected).square().mean().sqrt()
+    assert off[True] < off[False] / 2
 
 
 class Slow:

@@ -79,7 +79,7 @@ def test_after_an_unsure_find_the_search_region_is_larger(tracker):
 @pytest.mark.parametrize(("above", "share"), [(0, 1), (0.05, 0.75), (0.1, 0.5), (0.15, 0.25)])
 def test_the_less_sure_a_find_is_the_less_it_changes_the_size(tracker, above, share):
     def change(unsure_below):
-        each = sot_ros.create_tracker(device="cpu", unsure_below=unsure_below)
+        each = sot_ros.create_tracker(device="cpu", size_lr=1.0, unsure_below=unsure_below)
         each.initialize(clip.frame(0), clip.box(0))
         found = each.track(clip.frame(6))
         return np.log(found.box.w / clip.box(0)[2]), found.confidence

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sot_ros.networks.mobilenet import MobileTrunk
 from sot_ros.trackers import int8
 
 PRECISIONS = {
@@ -47,14 +48,17 @@ def _allow_tf32(in_products: bool, in_convolutions: bool) -> None:
 def store_in(network: nn.Module, precision: str) -> nn.Module:
     """The network, whose weights of products are kept in this precision from now on, so that no frame has to cast them.
 
-    Within `computing_in` it computes what it would with all weights in fp32, to the bit; but not with int8.
+    Within `computing_in` it computes what it would with all weights in fp32, to the bit; but not with int8, and a
+    `MobileTrunk`, which is centered first, not in half precision.
     """
     if precision == "int8":
         return int8.quantize(network)
     dtype = PRECISIONS[precision]
     if dtype is not torch.float32:
         for module in network.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
+            if isinstance(module, MobileTrunk):
+                module.center()
+            elif isinstance(module, (nn.Linear, nn.Conv2d)):
                 module.to(dtype)
     return network
 

@@ -35,7 +35,7 @@ class SotMobileSettings:
     window_influence: float = setting(
         1.0, "cosine window on the scores: 0 is none, 1 is all of OSTrack's", 0.0, 1.0, computes=True
     )
-    size_lr: float = setting(0.7, "share of a change of size taken over in one frame", 0.0, 1.0)
+    size_lr: float = setting(0.6, "share of a change of size taken over in one frame", 0.0, 1.0)
     unsure_below: float = setting(
         0.4, "under this confidence the size changes less, and the next search region is larger", 0.0, 1.0
     )
