@@ -138,7 +138,8 @@ def transport(options: argparse.Namespace) -> None:
             environment |= dict.fromkeys(VARIABLES, profile)
         count = options.seconds * RATE_HZ
         me = [sys.executable, __file__]
-        counter = subprocess.Popen([*me, "count", str(count)], env=environment, stdout=subprocess.PIPE, text=True)
+        counting = [*me, "count", "/transport/image"]
+        counter = subprocess.Popen(counting, env=environment, stdout=subprocess.PIPE, text=True)
         subprocess.run([*me, "camera", "/transport/image", str(count)], env=environment, check=True)
         print(f"{name:20} {counter.communicate()[0].strip()} of {count} received", flush=True)
 
@@ -182,7 +183,8 @@ def overhead(options: argparse.Namespace) -> None:
     node, answers = rclpy.create_node("bare"), []
     images = node.create_publisher(Image, "/bare/image", qos_profile_sensor_data)
     node.create_subscription(TrackedBox, "/bare/tracked_box", answers.append, 10)
-    echoing = subprocess.Popen([sys.executable, __file__, "echo"])
+    me, watcher = [sys.executable, __file__], None
+    echoing = subprocess.Popen([*me, "echo"])
     try:
         while images.get_subscription_count() == 0 or node.count_publishers("/bare/tracked_box") == 0:
             time.sleep(0.01)
@@ -197,12 +199,20 @@ def overhead(options: argparse.Namespace) -> None:
         scale = np.tile(np.divide(SIZE, picture(0).shape[:2])[::-1], 2)
         robot.init(np.multiply(truth(0), scale))
         robot.says("started at")
-        whole = show("the node, tracking", round_trips(robot.node, robot.images, robot.answers, options.seconds))
-        tracker = float(robot.health()[1]["tracker, p50 (ms)"])
-        print(f"the tracker itself took {tracker:.1f} ms; less that and the bare time, the node took")
-        print(f"{idle - floor:.1f} ms without a target, {whole - tracker - floor:.1f} ms tracking")
+        added = {"without a target": idle - floor}
+        for what in ("tracking", "its debug image watched"):
+            if "watched" in what:
+                watcher = subprocess.Popen([*me, "count", robot.node.get_namespace() + "/debug_image"])
+                robot.spin(2)
+            whole = show(f"the node, {what}", round_trips(robot.node, robot.images, robot.answers, options.seconds))
+            tracker = float(robot.health()[1]["tracker, p50 (ms)"])
+            added[f"{what} (the tracker itself {tracker:.1f})"] = whole - tracker - floor
+        print("ms that the node adds to the bare time and the tracker's own:")
+        print(", ".join(f"{ms:.1f} {what}" for what, ms in added.items()))
     finally:
         robot.close()
+        if watcher:
+            watcher.kill()
 
 
 def round_trips(node: Node, images: Publisher, answers: list[TrackedBox], seconds: int) -> list[float]:
@@ -258,7 +268,7 @@ def count(options: argparse.Namespace) -> None:
     rclpy.init()
     node = rclpy.create_node("counter")
     received = []
-    node.create_subscription(Image, "/transport/image", lambda message: received.append(None), qos_profile_sensor_data)
+    node.create_subscription(Image, options.topic, lambda message: received.append(None), qos_profile_sensor_data)
     last, quiet_since = 0, None
     while quiet_since is None or time.monotonic() < quiet_since + 3:
         rclpy.spin_once(node, timeout_sec=0.1)
@@ -281,9 +291,9 @@ def main() -> None:
             command.add_argument("--rate", type=float, default=600, help="images a second that are published")
         if function in (transport, load, overhead):
             command.add_argument("--seconds", type=int, default=6)
-        if function is camera:
-            command.add_argument("topic")
         if function in (camera, count):
+            command.add_argument("topic")
+        if function is camera:
             command.add_argument("count", type=int)
     options = parser.parse_args()
     if options.run not in (echo, camera, count):  # what else runs on this machine shall not be heard
