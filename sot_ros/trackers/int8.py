@@ -16,8 +16,8 @@ from torch import Tensor, nn
 LEVELS = 127
 """Largest number in use, of weights and, from 0 on, of what layers are given. With 255 in the latter, the 16 bits in
 which CPUs without VNNI add two products would overflow."""
-FEWEST_PRODUCTS = 128
-"""Sums of fewer products, as in depthwise convolutions, take less time in fp32 than rounding what they are given."""
+FEWEST_PRODUCTS = 96
+"""Sums of fewer products, as in depthwise convolutions, gain nothing or lose: what they are given has to be rounded."""
 FLOAT_OUTPUT = 1.0, 0, torch.float32, "none", [], ""
 """Arguments of oneDNN's functions for sums that are not rounded again, and that nothing is done to."""
 
