@@ -313,7 +313,13 @@ class Robot:
         return self._change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
 
     def state(self) -> str:
-        return self._call(self._get_state, GetState.Request()).current_state.label
+        """Asked again until it is answered: while two processes are getting to know each other, answers are lost."""
+        for _ in range(PATIENCE_S):
+            future = self._get_state.call_async(GetState.Request())
+            self.spin(1.0, until=future.done)
+            if future.done():
+                return future.result().current_state.label
+        raise AssertionError("no answer of tracker/get_state. The tracker said:\n" + "\n".join(self.log))
 
     def bring_up(self) -> None:
         assert self.transition(Transition.TRANSITION_CONFIGURE), "\n".join(self.log)
