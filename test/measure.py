@@ -183,7 +183,7 @@ def overhead(options: argparse.Namespace) -> None:
     node, answers = rclpy.create_node("bare"), []
     images = node.create_publisher(Image, "/bare/image", qos_profile_sensor_data)
     node.create_subscription(TrackedBox, "/bare/tracked_box", answers.append, 10)
-    me, watcher = [sys.executable, __file__], None
+    me = [sys.executable, __file__]
     echoing = subprocess.Popen([*me, "echo"])
     try:
         while images.get_subscription_count() == 0 or node.count_publishers("/bare/tracked_box") == 0:
@@ -199,20 +199,22 @@ def overhead(options: argparse.Namespace) -> None:
         scale = np.tile(np.divide(SIZE, picture(0).shape[:2])[::-1], 2)
         robot.init(np.multiply(truth(0), scale))
         robot.says("started at")
-        added = {"without a target": idle - floor}
-        for what in ("tracking", "its debug image watched"):
-            if "watched" in what:
-                watcher = subprocess.Popen([*me, "count", robot.node.get_namespace() + "/debug_image"])
-                robot.spin(2)
+
+        def added(what: str) -> str:
             whole = show(f"the node, {what}", round_trips(robot.node, robot.images, robot.answers, options.seconds))
             tracker = float(robot.health()[1]["tracker, p50 (ms)"])
-            added[f"{what} (the tracker itself {tracker:.1f})"] = whole - tracker - floor
-        print("ms that the node adds to the bare time and the tracker's own:")
-        print(", ".join(f"{ms:.1f} {what}" for what, ms in added.items()))
+            return f"{whole - tracker - floor:.1f} {what} (the tracker itself {tracker:.1f})"
+
+        found = [f"{idle - floor:.1f} without a target", added("tracking")]
+        watching = subprocess.Popen([*me, "count", robot.node.get_namespace() + "/debug_image"])
+        try:
+            robot.spin(2)
+            found.append(added("its debug image watched"))
+        finally:
+            watching.kill()
+        print(f"ms that the node adds to the bare time and the tracker's own: {', '.join(found)}")
     finally:
         robot.close()
-        if watcher:
-            watcher.kill()
 
 
 def round_trips(node: Node, images: Publisher, answers: list[TrackedBox], seconds: int) -> list[float]:
