@@ -30,6 +30,7 @@ from std_msgs.msg import Header
 from sot_ros.msg import TrackedBox
 from sot_ros.node.messages import rgb_image
 
+ME = [sys.executable, __file__]
 PROFILE = Path(__file__).parents[1] / "config" / "fastdds.xml"
 VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 RATE_HZ = 30
@@ -137,10 +138,9 @@ def transport(options: argparse.Namespace) -> None:
         if profile:
             environment |= dict.fromkeys(VARIABLES, profile)
         count = options.seconds * RATE_HZ
-        me = [sys.executable, __file__]
-        counting = [*me, "count", "/transport/image"]
+        counting = [*ME, "count", "/transport/image"]
         counter = subprocess.Popen(counting, env=environment, stdout=subprocess.PIPE, text=True)
-        subprocess.run([*me, "camera", "/transport/image", str(count)], env=environment, check=True)
+        subprocess.run([*ME, "camera", "/transport/image", str(count)], env=environment, check=True)
         print(f"{name:20} {counter.communicate()[0].strip()} of {count} received", flush=True)
 
 
@@ -153,7 +153,7 @@ def load(options: argparse.Namespace) -> None:
     robot = Robot(**dict(part.split("=") for part in options.parameters))
     robot.disconnect_camera()
     topic = robot.node.get_namespace() + "/image"
-    camera = subprocess.Popen([sys.executable, __file__, "camera", topic, str(10**6)])
+    camera = subprocess.Popen([*ME, "camera", topic, str(10**6)])
     try:
         robot.wait(lambda: robot.answers, "answer")
         for what in ("disabled", "without a target", "tracking"):
@@ -183,8 +183,7 @@ def overhead(options: argparse.Namespace) -> None:
     node, answers = rclpy.create_node("bare"), []
     images = node.create_publisher(Image, "/bare/image", qos_profile_sensor_data)
     node.create_subscription(TrackedBox, "/bare/tracked_box", answers.append, 10)
-    me = [sys.executable, __file__]
-    echoing = subprocess.Popen([*me, "echo"])
+    echoing = subprocess.Popen([*ME, "echo"])
     try:
         while images.get_subscription_count() == 0 or node.count_publishers("/bare/tracked_box") == 0:
             time.sleep(0.01)
@@ -206,7 +205,7 @@ def overhead(options: argparse.Namespace) -> None:
             return f"{whole - tracker - floor:.1f} {what} (the tracker itself {tracker:.1f})"
 
         found = [f"{idle - floor:.1f} without a target", added("tracking")]
-        watching = subprocess.Popen([*me, "count", robot.node.get_namespace() + "/debug_image"])
+        watching = subprocess.Popen([*ME, "count", robot.node.get_namespace() + "/debug_image"])
         try:
             robot.spin(2)
             found.append(added("its debug image watched"))

@@ -313,13 +313,17 @@ class Robot:
         return self._change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
 
     def state(self) -> str:
-        """Asked again until it is answered: while two processes are getting to know each other, answers are lost."""
-        for _ in range(PATIENCE_S):
-            future = self._get_state.call_async(GetState.Request())
-            self.spin(1.0, until=future.done)
-            if future.done():
-                return future.result().current_state.label
-        raise AssertionError("no answer of tracker/get_state. The tracker said:\n" + "\n".join(self.log))
+        """Asked again every second: while two processes are getting to know each other, answers are lost."""
+        assert self._get_state.wait_for_service(PATIENCE_S), "no service get_state"
+        asked, begin = [], time.monotonic()
+
+        def answers() -> list:
+            if time.monotonic() >= begin + len(asked):
+                asked.append(self._get_state.call_async(GetState.Request()))
+            return [future.result() for future in asked if future.done()]
+
+        self.wait(answers, "answer of tracker/get_state")
+        return answers()[0].current_state.label
 
     def bring_up(self) -> None:
         assert self.transition(Transition.TRANSITION_CONFIGURE), "\n".join(self.log)

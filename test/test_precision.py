@@ -15,7 +15,7 @@ from sot_ros.networks.mobilenet import MobileTrunk
 from sot_ros.trackers.acceleration import fastest
 from sot_ros.trackers.base import fetch
 from sot_ros.trackers.examples import deviation, example_inputs
-from sot_ros.trackers.precision import candidates, computing_in, store_in
+from sot_ros.trackers.precision import candidates, store_in
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
@@ -55,19 +55,14 @@ def test_centering_a_trunk_changes_nothing_but_rounding():
     assert not trunk.blocks[0][-1].conv_pw.bias.any()
 
 
-def test_in_half_precision_a_centered_trunk_loses_less():
-    tracker = sot_ros.create_tracker(device="cpu", compile="off")
-    patch = tracker.to_device(clip.frame(0)[None, :224, :224])
-    off = {}
-    with torch.inference_mode():
-        expected = tracker.network.trunk(patch)
-    for centered in (False, True):
-        trunk = copy.deepcopy(tracker.network.trunk)
-        if centered:
-            trunk.center()
-        with torch.inference_mode(), computing_in("bf16", tracker.device):
-            off[centered] = (trunk(patch) - expected).square().mean().sqrt()
-    assert off[True] < off[False] / 2
+def test_in_half_precision_a_tracker_centers_its_trunk_and_loses_less():
+    whole, half = (sot_ros.create_tracker(device="cpu", precision=p, compile="off") for p in ("fp32", "bf16"))
+    patch = whole.to_device(clip.frame(0)[None, :224, :224])
+    with whole.inference():
+        expected = whole.network.trunk(patch)
+    with half.inference():
+        cast, centered = ((t.network.trunk(patch) - expected).square().mean().sqrt() for t in (whole, half))
+    assert centered < cast / 2
 
 
 class Slow:

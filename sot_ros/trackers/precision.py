@@ -48,14 +48,14 @@ def _allow_tf32(in_products: bool, in_convolutions: bool) -> None:
 def store_in(network: nn.Module, precision: str) -> nn.Module:
     """The network, whose weights of products are kept in this precision from now on, so that no frame has to cast them.
 
-    Within `computing_in` it computes what it would with all weights in fp32, to the bit; but not with int8, and a
-    `MobileTrunk`, which is centered first, not in half precision.
+    Within `computing_in` it computes what it would with all weights in fp32, to the bit. With int8 it does not, and
+    neither does a `MobileTrunk` in half precision, which is centered before.
     """
     if precision == "int8":
         return int8.quantize(network)
     dtype = PRECISIONS[precision]
     if dtype is not torch.float32:
-        for module in network.modules():
+        for module in network.modules():  # a trunk comes before its convolutions, and so is centered in fp32
             if isinstance(module, MobileTrunk):
                 module.center()
             elif isinstance(module, (nn.Linear, nn.Conv2d)):
